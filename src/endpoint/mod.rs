@@ -1,0 +1,23 @@
+//! Contracts between the work and the clusters, with the kinds of errors they share.
+//!
+//! Adapters (`wire`, `librdkafka`, the in-memory cluster of [`memory`]) implement them; the rooms above know nothing
+//! else of a cluster. The source side is only ever handed [`Catalog`], [`Source`], [`PointReader`] and [`GroupReader`]:
+//! that Twinlog needs only read rights there is a matter of types.
+
+mod error;
+mod group;
+mod ledger;
+mod log;
+pub mod memory;
+mod security;
+mod topic;
+
+pub use error::{Error, ErrorKind, Result};
+pub use group::{CommittedOffset, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter};
+pub use ledger::{LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic};
+pub use log::{Delivery, Opened, PointReader, Reader, RecordDigest, Sink, Source, View, Window, Writer};
+pub use security::{Mechanism, Protocol, Secret, Security};
+pub use topic::{
+    Bounds, Catalog, ClusterInfo, ConfigChange, ConfigEntry, ConfigOrigin, EpochEnd, PartitionInfo, TopicAdmin,
+    TopicInfo, TopicSpec,
+};

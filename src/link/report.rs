@@ -1,0 +1,119 @@
+//! What a link tells about itself; the JSON of `/v1/links` and of `--json`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{GroupId, LinkName, Offset, PartitionState, TopicPartition};
+
+/// A link as seen from outside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LinkReport {
+    /// Name of the link.
+    pub link: LinkName,
+    /// Alias and cluster id of the source.
+    pub source: String,
+    /// Alias and cluster id of the target.
+    pub target: String,
+    /// `starting`, `waiting for the lease`, `running`, `paused`, `stopping`, or `failed: …`.
+    pub state: String,
+    /// Rate limit in force, bytes per second.
+    pub rate_limit_bytes: Option<u64>,
+    /// Bytes reserved of the memory budget.
+    pub memory_used_bytes: u64,
+    /// The memory budget, bytes.
+    pub memory_budget_bytes: u64,
+    /// Problems of topics and of the link itself, each a sentence with a way out.
+    pub problems: Vec<String>,
+    /// One row per route, in order of the target partition.
+    pub partitions: Vec<PartitionReport>,
+}
+
+/// A route as seen from outside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PartitionReport {
+    /// Source partition.
+    pub source: TopicPartition,
+    /// Target partition.
+    pub target: TopicPartition,
+    /// What it is doing.
+    #[serde(flatten)]
+    pub state: PartitionState,
+    /// Exclusive end of what the target durably holds, as a source offset.
+    pub position: Option<Offset>,
+    /// Target offset the next record will get.
+    pub target_end: Option<Offset>,
+    /// Source offsets up to the high watermark not yet on the target.
+    pub lag_records: Option<i64>,
+    /// Of these, behind the source's last stable offset (open transactions).
+    pub unstable_records: Option<i64>,
+    /// Seconds since the source's end was where our position is; 0 when level.
+    pub lag_seconds: Option<f64>,
+    /// Records copied by this process.
+    pub records: u64,
+    /// Bytes of record batches copied by this process.
+    pub bytes: u64,
+    /// Records acknowledged by the target but not yet in the durable map.
+    pub unflushed_records: u64,
+    /// What an operator can type, when halted: command and consequence.
+    pub ways_out: Vec<String>,
+}
+
+/// A group as seen from outside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GroupReport {
+    /// The group.
+    pub group: GroupId,
+    /// `synced`, `waiting for the mirror`, `taken over`, `before the mirror`, `no position`, `share group`, …
+    pub verdict: String,
+    /// Each partition's position.
+    pub partitions: Vec<GroupPartitionReport>,
+}
+
+/// One partition of a group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GroupPartitionReport {
+    /// Source partition.
+    pub source: TopicPartition,
+    /// Committed at the source.
+    pub source_offset: Offset,
+    /// Committed on the target by us, if any.
+    pub target_offset: Option<Offset>,
+    /// Verdict of this partition.
+    pub verdict: String,
+}
+
+/// Answer to a translation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum TranslateReport {
+    /// The exact offset on the other side.
+    Exact {
+        /// The partition on the other side.
+        partition: TopicPartition,
+        /// First offset there whose record is at or behind the one asked for.
+        offset: Offset,
+    },
+    /// The map begins later.
+    BeforeTheMirror {
+        /// First offset the map knows, on the side asked about.
+        first: Offset,
+    },
+    /// Not copied yet.
+    Ahead {
+        /// Exclusive end of what is mapped, on the side asked about.
+        end: Offset,
+    },
+    /// No route has this partition.
+    Unknown,
+}
+
+/// An operator's decision about a halted partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolution {
+    /// Take what the target holds as ours after matching it fully.
+    Adopt,
+    /// Copy again from where both sides agree (or from the source's log start).
+    Resend,
+    /// Go on behind the lost range and keep it on record.
+    SkipLoss,
+}

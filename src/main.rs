@@ -1,0 +1,2 @@
+//! twinlog
+fn main() {}

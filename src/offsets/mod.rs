@@ -1,0 +1,5 @@
+//! The offset map of a route: exact, bidirectional, run-length.
+
+mod run;
+
+pub use run::MapRun;
