@@ -4,6 +4,7 @@
 pub mod group;
 pub mod lag;
 pub mod naming;
+pub mod resolution;
 pub mod selection;
 pub mod start;
 pub mod tail;
