@@ -153,13 +153,13 @@ fn cluster(section: &mut Section<'_>, key: &'static str, aliases: &BTreeSet<Stri
     })
 }
 
-/// Patterns that compile as the whole-name expressions they will be used as.
+/// Patterns that compile on their own (`a)|(?:b` would only compile between anchors, and undo them).
 fn patterns(section: &mut Section<'_>, key: &'static str) -> Option<Vec<String>> {
     let patterns = section.texts(key)?;
     for pattern in &patterns {
         // The bound keeps a pattern such as `(a{1000}){1000}` from taking the memory budget.
-        if let Err(error) = RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build() {
-            // The last line says what is wrong; those before it draw the anchored expression.
+        if let Err(error) = RegexBuilder::new(pattern).size_limit(1 << 20).build() {
+            // The last line says what is wrong; those before it draw the expression.
             let reason = error.to_string();
             let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
             section.refuse(key, format!("{pattern:?} is not a regular expression: {reason}"));
@@ -201,10 +201,10 @@ fn naming(section: &mut Section<'_>) -> Option<Naming> {
         ValueKind::String(word) if word == "identity" => Ok(Naming::Identity),
         ValueKind::Table(_) => {
             let mut table = section.inner("naming", value);
-            let naming = match (table.gives("prefix"), table.gives("rename")) {
-                (true, false) => table.text("prefix").map_or(Ok(Naming::Identity), prefix),
-                (false, true) => rename(table.section("rename")),
-                _ => Err(format!("expected {HINT}")),
+            let naming = match table.either("prefix", "rename") {
+                Some("prefix") => table.text("prefix").map_or(Ok(Naming::Identity), prefix),
+                Some(_) => rename(table.section("rename")),
+                None => return Err(format!("expected {HINT}")),
             };
             table.finish();
             naming

@@ -4,6 +4,8 @@
 
 mod cluster;
 mod daemon;
+#[cfg(test)]
+mod example;
 mod intervals;
 mod link;
 mod problem;
@@ -132,11 +134,15 @@ fn layers(file: &Path, environment: &Environment) -> Result<Value, String> {
         .add_source(overrides)
         .build()
         .map(|layered| layered.cache)
-        .map_err(|error| without_source_lines(&error.to_string()))
+        .map_err(|error| without_quotes(&error.to_string()))
 }
 
-/// A syntax error without the lines it quotes from the file, in which a secret may stand.
-fn without_source_lines(message: &str) -> String {
+/// A syntax error without what it quotes from the file, in which a secret may stand: only errors of the parsers
+/// themselves are kept, and of these not the lines that draw the place.
+fn without_quotes(message: &str) -> String {
+    if !message.contains("line ") {
+        return "expected tables of keys and values, found something else".to_owned();
+    }
     let kept = message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains('|'));
     kept.collect::<Vec<_>>().join(": ")
 }

@@ -22,10 +22,10 @@ fn resolve(section: &Section<'_>, key: &str, value: Value) -> Result<Option<Secr
         ValueKind::String(secret) if overridden => not_empty(secret, "the variable").map(Some),
         ValueKind::Table(_) => {
             let mut reference = section.inner(key, value);
-            let found = match (reference.gives("env"), reference.gives("file")) {
-                (true, false) => reference.text("env").map(|name| from_variable(section, &name)),
-                (false, true) => reference.text("file").map(|path| from_file(section, &path)),
-                _ => Some(Err(HOW.to_owned())),
+            let found = match reference.either("env", "file") {
+                Some("env") => reference.text("env").map(|name| from_variable(section, &name)),
+                Some(_) => reference.text("file").map(|path| from_file(section, &path)),
+                None => return Err(HOW.to_owned()),
             };
             reference.finish();
             found.transpose()

@@ -108,8 +108,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    fn know(&mut self, key: &'static str) {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+    }
+
     fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.known.push(key);
+        self.know(key);
         let value = self.given.remove(key);
         if value.is_none() {
             self.loading.absent.borrow_mut().insert(self.key(key));
@@ -236,7 +242,7 @@ impl<'a> Section<'a> {
 
     /// The table under `key`; an empty one when it is not given.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'a> {
-        self.known.push(key);
+        self.know(key);
         let path = self.key(key);
         match self.given.remove(key) {
             Some(value) => Self::of_value(self.loading, path, value),
@@ -269,6 +275,17 @@ impl<'a> Section<'a> {
             }
         }
         texts
+    }
+
+    /// Which one of two keys that exclude each other is given; `None` for neither or both.
+    pub(super) fn either(&mut self, one: &'static str, other: &'static str) -> Option<&'static str> {
+        self.know(one);
+        self.know(other);
+        match (self.gives(one), self.gives(other)) {
+            (true, false) => Some(one),
+            (false, true) => Some(other),
+            _ => None,
+        }
     }
 
     pub(super) fn gives(&self, key: &str) -> bool {
