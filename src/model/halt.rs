@@ -126,15 +126,3 @@ impl fmt::Display for HaltReason {
         })
     }
 }
-
-/// An operator's decision about a halted partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Resolution {
-    /// Take what the target holds as ours after matching it fully.
-    Adopt,
-    /// Copy again from where both sides agree (or from the source's log start).
-    Resend,
-    /// Go on behind the lost range and keep it on record.
-    SkipLoss,
-}
