@@ -2,10 +2,17 @@
 //! ([`report`]).
 
 pub mod report;
+mod session;
+mod settings;
+mod sides;
+mod upkeep;
 
 use async_trait::async_trait;
 
 use crate::model::{Offset, TopicPartition};
+pub use settings::LinkSettings;
+pub use sides::{SourceSide, TargetSide};
+
 use report::{GroupReport, LinkReport, TranslateReport};
 
 /// What the HTTP server and the command line may ask of a running link.
