@@ -1,7 +1,9 @@
 //! One direction, source cluster to target cluster: what others may ask of it ([`LinkControl`]) and what it answers
 //! ([`report`]).
 
+mod answers;
 pub mod report;
+mod running;
 mod session;
 mod settings;
 mod sides;
@@ -10,6 +12,7 @@ mod upkeep;
 use async_trait::async_trait;
 
 use crate::model::{Offset, TopicPartition};
+pub use running::Link;
 pub use settings::LinkSettings;
 pub use sides::{SourceSide, TargetSide};
 

@@ -123,7 +123,8 @@ fn end_of(bounds: Bounds) -> SourceEnd {
     SourceEnd { last_stable: bounds.last_stable, high_watermark: bounds.high_watermark }
 }
 
-fn unix_ms() -> i64 {
+/// The wall clock, milliseconds since 1970, for people and the ledger.
+pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
