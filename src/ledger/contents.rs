@@ -9,8 +9,8 @@ use crate::endpoint::{Error, LedgerEntry};
 use crate::ledger::control::{ControlKey, ControlRecord};
 use crate::ledger::mapping::{self, MapEntryKey, MapSlot};
 use crate::ledger::record::{
-    Born, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed, ResolutionRecord, SeenPositions,
-    SourceEnds, WantedConfigs,
+    BirthTopics, Born, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed, ResolutionRecord,
+    SeenPositions, SourceEnds, WantedConfigs,
 };
 use crate::model::{GroupId, ProducerIdentity, TopicName, TopicPartition};
 
@@ -21,6 +21,7 @@ pub(super) struct Contents {
     pub claim: Option<Uuid>,
     pub lease: Option<LeaseRecord>,
     pub producer: Option<ProducerIdentity>,
+    pub birth_topics: Option<Arc<BirthTopics>>,
     pub observed: Observed,
     pub desired: Desired,
     pub born: BTreeMap<TopicPartition, Arc<Born>>,
@@ -43,6 +44,7 @@ impl Contents {
             ControlRecord::Claim(claim) => self.claim = Some(claim.holder),
             ControlRecord::Lease(lease) => self.lease = Some(lease),
             ControlRecord::Producer(producer) => self.producer = Some(producer),
+            ControlRecord::BirthTopics(topics) => self.birth_topics = Some(Arc::new(topics)),
             ControlRecord::Observed(observed) => self.observed = observed,
             ControlRecord::Desired(desired) => self.desired = desired,
             ControlRecord::Born(born) => drop(self.born.insert(born.route.target.clone(), Arc::new(born))),
@@ -62,6 +64,7 @@ impl Contents {
             ControlKey::Claim => self.claim = None,
             ControlKey::Lease => self.lease = None,
             ControlKey::Producer => self.producer = None,
+            ControlKey::BirthTopics => self.birth_topics = None,
             ControlKey::Observed => self.observed = Observed::default(),
             ControlKey::Desired => self.desired = Desired::default(),
             ControlKey::Born(at) => drop(self.born.remove(at)),

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Error, ErrorKind, LedgerEntry};
 use crate::ledger::record::{
-    Born, ClaimRecord, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed, ResolutionRecord,
-    SeenPositions, SourceEnds, WantedConfigs,
+    BirthTopics, Born, ClaimRecord, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed,
+    ResolutionRecord, SeenPositions, SourceEnds, WantedConfigs,
 };
 use crate::model::{GroupId, ProducerIdentity, TopicName, TopicPartition};
 
@@ -31,6 +31,8 @@ pub enum ControlKey {
     Lease,
     /// `producer`
     Producer,
+    /// `birth-topics`
+    BirthTopics,
     /// `observed`
     Observed,
     /// `desired`
@@ -62,6 +64,8 @@ pub enum ControlRecord {
     Lease(LeaseRecord),
     /// The producer identity all owners of the link write under; in the ledger before its first use.
     Producer(ProducerIdentity),
+    /// Topics that existed when the link was born.
+    BirthTopics(BirthTopics),
     /// Freshness of source ends and positions.
     Observed(Observed),
     /// What operators want.
@@ -97,6 +101,7 @@ impl ControlRecord {
             ControlRecord::Claim(_) => ControlKey::Claim,
             ControlRecord::Lease(_) => ControlKey::Lease,
             ControlRecord::Producer(_) => ControlKey::Producer,
+            ControlRecord::BirthTopics(_) => ControlKey::BirthTopics,
             ControlRecord::Observed(_) => ControlKey::Observed,
             ControlRecord::Desired(_) => ControlKey::Desired,
             ControlRecord::Born(born) => ControlKey::Born(born.route.target.clone()),
@@ -117,6 +122,7 @@ impl ControlRecord {
             ControlRecord::Claim(body) => Some(encode(body)),
             ControlRecord::Lease(body) => Some(encode(body)),
             ControlRecord::Producer(body) => Some(encode(body)),
+            ControlRecord::BirthTopics(body) => Some(encode(body)),
             ControlRecord::Observed(body) => Some(encode(body)),
             ControlRecord::Desired(body) => Some(encode(body)),
             ControlRecord::Born(body) => Some(encode(body)),
@@ -149,6 +155,7 @@ impl ControlRecord {
             ControlKey::Claim => ControlRecord::Claim(decode(&text, value)?),
             ControlKey::Lease => ControlRecord::Lease(decode(&text, value)?),
             ControlKey::Producer => ControlRecord::Producer(decode(&text, value)?),
+            ControlKey::BirthTopics => ControlRecord::BirthTopics(decode(&text, value)?),
             ControlKey::Observed => ControlRecord::Observed(decode(&text, value)?),
             ControlKey::Desired => ControlRecord::Desired(decode(&text, value)?),
             ControlKey::Born(at) => {
@@ -209,6 +216,7 @@ impl fmt::Display for ControlKey {
             ControlKey::Claim => f.write_str("claim"),
             ControlKey::Lease => f.write_str("lease"),
             ControlKey::Producer => f.write_str("producer"),
+            ControlKey::BirthTopics => f.write_str("birth-topics"),
             ControlKey::Observed => f.write_str("observed"),
             ControlKey::Desired => f.write_str("desired"),
             ControlKey::Born(at) => write!(f, "born/{at}"),
@@ -236,6 +244,7 @@ impl FromStr for ControlKey {
                 "claim" => ControlKey::Claim,
                 "lease" => ControlKey::Lease,
                 "producer" => ControlKey::Producer,
+                "birth-topics" => ControlKey::BirthTopics,
                 "observed" => ControlKey::Observed,
                 "desired" => ControlKey::Desired,
                 _ => return Err(UnknownKey),

@@ -3,7 +3,7 @@
 //! All times are milliseconds since 1970 by the writer's clock: they are for people and reports, never for deciding
 //! whether a lease is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -140,6 +140,13 @@ pub struct Desired {
 pub struct WantedConfigs {
     /// Setting → value.
     pub configs: BTreeMap<String, String>,
+}
+
+/// The source topics that existed when the link was born: the start rule is theirs, later topics are copied whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BirthTopics {
+    /// Source topic names.
+    pub topics: BTreeSet<TopicName>,
 }
 
 /// An operator's decision, obeyed by the partition's next attach and then removed.

@@ -9,8 +9,8 @@ use crate::ledger::contents::Contents;
 use crate::ledger::control::ControlRecord;
 use crate::ledger::reading::Reading;
 use crate::ledger::record::{
-    Born, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed, ResolutionRecord, SeenPositions,
-    SourceEnds, WantedConfigs,
+    BirthTopics, Born, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed, ResolutionRecord,
+    SeenPositions, SourceEnds, WantedConfigs,
 };
 use crate::model::{GroupId, ProducerIdentity, TopicName, TopicPartition};
 use crate::offsets::OffsetMap;
@@ -63,6 +63,11 @@ impl View {
     /// The producer identity of the link.
     pub fn producer(&self) -> Option<ProducerIdentity> {
         self.read_with(|c| c.producer)
+    }
+
+    /// Source topics that existed when the link was born; `None` before its first routes.
+    pub fn birth_topics(&self) -> Option<Arc<BirthTopics>> {
+        self.read_with(|c| c.birth_topics.clone())
     }
 
     /// What operators want.

@@ -11,13 +11,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::endpoint::{Catalog, ClusterInfo, Error, ErrorKind, Result, TopicAdmin};
-use crate::ledger::{self, ControlRecord, Ledger};
+use crate::ledger::record::BirthTopics;
+use crate::ledger::{self, Acquiring, Clusters, ControlRecord, Ledger};
 use crate::link::settings::LinkSettings;
 use crate::link::sides::{SourceSide, TargetSide};
 use crate::metadata::groups::GroupState;
 use crate::model::{LinkName, Route, TopicName};
 use crate::replication::{Assigned, Ends, Supervisor};
 use crate::runtime::limit::ByteRate;
+use crate::runtime::tasks::TaskScope;
 
 /// Routes that attach at a time: each costs a handful of small requests on both sides.
 const ATTACH_AT_ONCE: usize = 64;
@@ -30,7 +32,7 @@ pub(super) struct Session {
     pub(super) source: Arc<SourceSide>,
     pub(super) target: Arc<TargetSide>,
     pub(super) clusters: (ClusterInfo, ClusterInfo),
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) ledger: Ledger,
     pub(super) supervisor: Supervisor,
     pub(super) rate: ByteRate,
     pub(super) map_stalled: watch::Sender<bool>,
@@ -49,7 +51,8 @@ impl Session {
         settings: Arc<LinkSettings>,
         source: Arc<SourceSide>,
         target: Arc<TargetSide>,
-        waiting: impl Fn(String) + Send + Sync + 'static,
+        scope: &TaskScope,
+        progress: &watch::Sender<Acquiring>,
     ) -> Result<Self> {
         let clusters = tokio::try_join!(source.catalog.cluster(), target.catalog.cluster())?;
         let (from, to) = (&clusters.0.id, &clusters.1.id);
@@ -61,8 +64,8 @@ impl Session {
             return Err(Error::new(ErrorKind::Denied, message));
         }
         prepare_ledger_topics(&settings.name, &*target.catalog, &*target.admin, clusters.1.brokers).await?;
-        let ids = (from.clone(), to.clone());
-        let ledger = Arc::new(Ledger::acquire(target.ledger.clone(), settings.name.clone(), ids, waiting).await?);
+        let ids = Clusters { source: from.clone(), target: to.clone() };
+        let ledger = Ledger::acquire(target.ledger.clone(), &settings.name, ids, scope, progress).await?;
         let producer = match ledger.view().producer() {
             Some(producer) => producer,
             None => {
@@ -78,6 +81,7 @@ impl Session {
         let map_stalled = watch::Sender::new(false);
         let ends = Ends {
             catalog: source.catalog.clone(),
+            link: settings.name.clone(),
             source: source.records.clone(),
             source_points: source.points.clone(),
             sink: target.records.clone(),
@@ -110,18 +114,20 @@ impl Session {
     /// Publishes routes: starts what is new, stops what is gone. The first routes of a new link are its topics *at
     /// birth*, to which the start rule applies; that list is durable before any of them starts.
     pub(super) async fn publish(&self, routes: Vec<Route>) -> Result<()> {
-        let at_birth = match self.ledger.view().topics_at_birth() {
-            Some(topics) => topics,
+        let at_birth = match self.ledger.view().birth_topics() {
+            Some(birth) => birth,
             None => {
-                let topics: std::collections::BTreeSet<TopicName> =
-                    routes.iter().map(|r| r.source.topic.clone()).collect();
-                self.ledger.append(vec![ControlRecord::TopicsAtBirth(topics.clone())]).await?;
-                topics
+                let birth = BirthTopics { topics: routes.iter().map(|r| r.source.topic.clone()).collect() };
+                self.ledger.append(vec![ControlRecord::BirthTopics(birth.clone())]).await?;
+                Arc::new(birth)
             }
         };
         let assigned = routes
             .into_iter()
-            .map(|route| Assigned { start: self.settings.start.for_topic(at_birth.contains(&route.source.topic)), route })
+            .map(|route| Assigned {
+                start: self.settings.start.for_topic(at_birth.topics.contains(&route.source.topic)),
+                route,
+            })
             .collect();
         *self.assigned.lock().expect("no panic while held") = assigned;
         self.apply().await;

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::endpoint::{Bounds, Result};
-use crate::ledger::{ControlRecord, Observed, SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
+use crate::ledger::ControlRecord;
+use crate::ledger::record::{Observed, SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
 use crate::link::session::Session;
 use crate::metadata::groups::{GroupState, Groups, Mirrored};
 use crate::metadata::topics::Topics;
@@ -122,7 +123,8 @@ fn end_of(bounds: Bounds) -> SourceEnd {
     SourceEnd { last_stable: bounds.last_stable, high_watermark: bounds.high_watermark }
 }
 
-fn unix_ms() -> i64 {
+/// The wall clock, milliseconds since 1970, for people and the ledger.
+pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
@@ -153,16 +155,12 @@ fn copied_bytes(session: &Session) -> u64 {
 
 /// Makes the maps of all routes durable in one transaction.
 pub(super) async fn flush(session: &Session) -> Result<()> {
-    let mut changed = Vec::new();
+    let mut targets = Vec::new();
     for monitor in session.supervisor.monitors() {
         monitor.settle_anchor();
-        let Some(map) = monitor.map() else { continue };
-        let changes = map.lock().expect("no panic while held").take_changes();
-        if !changes.is_empty() {
-            changed.push((monitor.route().target.clone(), changes));
-        }
+        targets.push(monitor.route().target.clone());
     }
-    if changed.is_empty() { Ok(()) } else { session.ledger.flush_map(changed).await }
+    session.ledger.flush_maps(&targets).await
 }
 
 async fn keep_groups(session: Arc<Session>) {

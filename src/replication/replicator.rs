@@ -7,9 +7,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Sink, Source, Writer};
-use crate::ledger::{Ledger, RouteMap};
+use crate::ledger::record::HaltRecord;
+use crate::ledger::{ControlRecord, Ledger, RouteMap};
 use crate::model::{
-    Batch, EncodedBatch, Halt, HaltReason, Offset, PartitionState, Payload, ProducerIdentity, ProtectionLevel, Route,
+    Batch, EncodedBatch, Halt, HaltReason, LinkName, Offset, PartitionState, Payload, ProducerIdentity,
+    ProtectionLevel, Route,
 };
 use crate::policy::start::Start;
 use crate::replication::attach::Attached;
@@ -38,6 +40,8 @@ pub enum OnRetentionLoss {
 
 /// Everything a link's replicators talk to; the source side is read-only by type.
 pub struct Ends {
+    /// The link's name, for people.
+    pub link: LinkName,
     /// The source's catalog: bounds, epochs, settings.
     pub catalog: Arc<dyn Catalog>,
     /// The source's shared fetch.
@@ -49,7 +53,7 @@ pub struct Ends {
     /// Single looks at the target.
     pub target_points: Arc<dyn PointReader>,
     /// The link's durable state.
-    pub ledger: Arc<Ledger>,
+    pub ledger: Ledger,
     /// Whom the target knows all owners of this link as.
     pub producer: ProducerIdentity,
     /// The target's `producer.id.expiration.ms`: older data is not protected by producer state.
@@ -155,9 +159,10 @@ impl Replicator {
         if known {
             return;
         }
-        let ways_out = crate::policy::resolution::ways_out(self.ends.ledger.link(), target, halt.reason);
+        let ways_out = crate::policy::resolution::ways_out(&self.ends.link, target, halt.reason);
+        let record = ControlRecord::Halt(target.clone(), HaltRecord { halt: halt.clone(), at_ms: unix_ms() });
         tracing::error!(route = %self.route(), reason = %halt.reason, detail = halt.detail, ?ways_out, "partition halted");
-        if let Err(error) = self.ends.ledger.record_halt(target, halt.clone()).await {
+        if let Err(error) = self.ends.ledger.append(vec![record]).await {
             tracing::warn!(route = %self.route(), %error, "the halt could not be recorded in the ledger");
         }
     }
@@ -187,13 +192,14 @@ impl Flow<'_> {
     async fn run(&mut self, pace: &mut Pace) -> Ended {
         let ends = self.replicator.ends.clone();
         let mut map_stalled = ends.map_stalled.clone();
+        let mut nothing = 0;
         loop {
             let may_read = self.ready.is_none() && self.window.len() < WINDOW_MAX;
             // One batch in flight where producer state does not protect: what failed is probed before it is repeated.
             let slot = self.level == ProtectionLevel::Guarded || self.window.is_empty();
             let (ready, owed) = match &mut self.ready {
                 Some(ready) => (Some(&ready.batch), &mut ready.owed),
-                None => (None, &mut 0),
+                None => (None, &mut nothing),
             };
             let unpaid = *owed > 0;
             let may_send = ready.is_some() && !unpaid && slot;
@@ -205,7 +211,7 @@ impl Flow<'_> {
                     Ok(()) => pace.reset(),
                     Err(ended) => return ended,
                 },
-                _ = map_stalled.wait_for(|stalled| !stalled), if *ends.map_stalled.borrow() => {}
+                () = until_flushed(&mut map_stalled), if *ends.map_stalled.borrow() => {}
                 () = ends.rate.pass(owed), if unpaid => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send && !*ends.map_stalled.borrow() => match sent {
                     Ok(sent) => self.sent(sent),
@@ -231,8 +237,7 @@ impl Flow<'_> {
 
     /// State of a producer expires by *record* time (facts/live-measurements §3): data older than that is unprotected.
     fn set_level(&mut self, batch: &EncodedBatch) {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-        let age_ms = now_ms.saturating_sub(batch.max_timestamp_ms);
+        let age_ms = unix_ms().saturating_sub(batch.max_timestamp_ms);
         let level = if age_ms < self.replicator.ends.producer_expiration.as_millis() as i64 {
             ProtectionLevel::Guarded
         } else {
@@ -310,6 +315,15 @@ impl Flow<'_> {
             _ => error.into(),
         }
     }
+}
+
+/// Resolves once the map can be made durable again. Cancel-safe.
+async fn until_flushed(map_stalled: &mut watch::Receiver<bool>) {
+    let _ = map_stalled.wait_for(|stalled| !stalled).await;
+}
+
+fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
 /// Hands a ready batch to the writer; pending for ever without one. Cancel-safe, as the writer's `send` is.
