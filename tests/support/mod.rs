@@ -8,11 +8,14 @@ pub mod batch;
 pub mod broker;
 pub mod cluster;
 pub mod jars;
+pub mod load;
+pub mod oracle;
 pub mod port;
 pub mod process;
 pub mod raw;
 pub mod record;
 pub mod scratch;
+pub mod view;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
