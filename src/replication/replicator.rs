@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Sink, Source, Writer};
@@ -131,6 +132,7 @@ impl Replicator {
         let wait = match ended {
             Ended::Stopped => return false,
             Ended::Failed(error) => {
+                self.monitor.metrics.failed();
                 let wait = pace.next_delay();
                 tracing::warn!(route = %self.route(), %error, retry_in = ?wait, "replication interrupted");
                 let state = match error.kind {
@@ -282,7 +284,7 @@ impl Flow<'_> {
         let mut anchor = monitor.anchor.lock().expect("no panic while held");
         anchor.acked(&batch.bytes, last_source, target_end + -1, level);
         drop(anchor);
-        monitor.copied(u64::from(batch.records), batch.bytes.len() as u64);
+        monitor.copied(u64::from(batch.records), batch.bytes.len() as u64, sent.sent_at.elapsed());
         Ok(())
     }
 
@@ -330,5 +332,5 @@ fn unix_ms() -> i64 {
 async fn send(writer: &mut dyn Writer, ready: Option<&Batch>, expected: Offset) -> Result<Sent, Error> {
     let Some(Payload::Batches(batch)) = ready.map(|b| &b.payload) else { return std::future::pending().await };
     let delivery = writer.send(batch.clone(), expected).await?;
-    Ok(Sent { batch: batch.clone(), expected, delivery })
+    Ok(Sent { batch: batch.clone(), expected, delivery, sent_at: Instant::now() })
 }
