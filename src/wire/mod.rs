@@ -11,6 +11,7 @@ mod dialer;
 mod fault;
 mod line;
 mod metadata;
+pub mod produce;
 mod sasl;
 mod scram;
 mod shape;
