@@ -9,6 +9,7 @@ mod chunks;
 mod connection;
 mod dialer;
 mod fault;
+pub mod fetch;
 mod line;
 mod metadata;
 pub mod produce;
