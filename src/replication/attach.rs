@@ -8,8 +8,9 @@ use crate::ledger::record::Born;
 use crate::ledger::{ControlKey, ControlRecord, RouteMap};
 use crate::model::{Halt, HaltReason, LeaderEpoch, Offset, OffsetRange, PartitionState, ProtectionLevel, Resolution};
 use crate::offsets::OffsetMap;
+use crate::policy::resolution::RetentionOvertook;
 use crate::replication::anchor::{self, Anchored};
-use crate::replication::replicator::{Ended, OnRetentionLoss, Replicator};
+use crate::replication::replicator::{Ended, Replicator};
 use crate::replication::tail::{Cursor, TailReport, take_over};
 
 /// The ends of the target's log as the writer's opening proved them.
@@ -273,7 +274,7 @@ impl Replicator {
         }
         let lost = OffsetRange::new(map.position(), bounds.log_start);
         let accepted =
-            decision == Some(Resolution::SkipLoss) || self.ends.on_retention_loss == OnRetentionLoss::Continue;
+            decision == Some(Resolution::SkipLoss) || self.ends.retention_overtook == RetentionOvertook::Continue;
         if !accepted {
             let detail = format!("{} no longer has offsets {lost}, which were not copied yet", self.route().source);
             return Err(halt(HaltReason::RetentionOvertook, detail));

@@ -14,6 +14,7 @@ use crate::model::{
     Batch, EncodedBatch, Halt, HaltReason, LinkName, Offset, PartitionState, Payload, ProducerIdentity,
     ProtectionLevel, Route,
 };
+use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::attach::Attached;
 use crate::replication::monitor::RouteMonitor;
@@ -29,15 +30,6 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
 /// Causes that people mend outside Twinlog are looked at again this often.
 const HALT_RETRY: Duration = Duration::from_secs(30);
-
-/// Whether records lost to the source's retention stop a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnRetentionLoss {
-    /// Halt until an operator decides.
-    Halt,
-    /// Go on behind the lost range, and keep it on record.
-    Continue,
-}
 
 /// Everything a link's replicators talk to; the source side is read-only by type.
 pub struct Ends {
@@ -62,7 +54,7 @@ pub struct Ends {
     /// The link's rate limit.
     pub rate: ByteRate,
     /// What retention loss does.
-    pub on_retention_loss: OnRetentionLoss,
+    pub retention_overtook: RetentionOvertook,
     /// True while the map cannot be made durable: nothing more is sent.
     pub map_stalled: watch::Receiver<bool>,
     /// Bounds how many routes attach at a time.
