@@ -1,0 +1,217 @@
+//! One broker as a process: formatted once, started, killed, frozen, wiped.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+
+use super::port::Port;
+use super::process::Process;
+use super::raw::Connection;
+use super::{jars, until};
+
+/// How long a broker may take to start on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A combined broker and controller of a KRaft cluster. It keeps its ports and its data across kills and restarts.
+#[derive(Debug)]
+pub struct Broker {
+    id: i32,
+    version: String,
+    directory: PathBuf,
+    client: Port,
+    inner: Port,
+    controller: Port,
+    process: Mutex<Option<Process>>,
+}
+
+impl Broker {
+    /// A broker that is neither formatted nor started, below `directory`.
+    pub fn new(id: i32, version: &str, directory: PathBuf) -> Broker {
+        fs::create_dir_all(&directory).unwrap_or_else(|e| panic!("cannot make {}: {e}", directory.display()));
+        let (client, inner, controller) = (Port::reserve(), Port::reserve(), Port::reserve());
+        Broker { id, version: version.to_owned(), directory, client, inner, controller, process: Mutex::new(None) }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// Where clients connect, in the cluster's security protocol.
+    pub fn address(&self) -> SocketAddr {
+        self.client.address()
+    }
+
+    /// Where the other brokers and the oracles connect, always PLAINTEXT.
+    pub fn inner_address(&self) -> SocketAddr {
+        self.inner.address()
+    }
+
+    /// `id@host:port` for the controllers' quorum.
+    pub fn voter(&self) -> String {
+        format!("{}@{}", self.id, self.controller.address())
+    }
+
+    /// Pid of the JVM, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process().as_ref().map(Process::pid)
+    }
+
+    /// Its data directory: topic partitions are directories in it, for Kafka's dump-log tool.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// Writes `server.properties` from what all brokers share and what is this one's own.
+    pub fn configure(&self, shared: &[(String, String)]) {
+        let (client, inner, controller) = (self.client.address(), self.inner.address(), self.controller.address());
+        let mut text = format!(
+            "node.id={}\nlog.dirs={}\nlisteners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n\
+             advertised.listeners=CLIENT://{client},INNER://{inner}\n",
+            self.id,
+            self.data().display(),
+        );
+        for (key, value) in shared {
+            text += &format!("{key}={value}\n");
+        }
+        fs::write(self.properties(), text).expect("the scratch directory can be written");
+    }
+
+    /// Formats the data directory with Kafka's own tool.
+    pub fn format(&self, cluster_id: &str, more: &[String]) {
+        let mut format = self.java("kafka.tools.StorageTool");
+        format.args(["format", "-t", cluster_id, "-c"]).arg(self.properties()).args(more);
+        let done = format.output().unwrap_or_else(|e| panic!("cannot run java: {e} (run `make setup`)"));
+        let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "cannot format broker {}: {said}", self.id);
+        copy(&self.data(), &self.formatted());
+    }
+
+    /// Formats it as `other` was: the same but for the ids, and a JVM start cheaper.
+    pub fn format_like(&self, other: &Broker) {
+        copy(&other.formatted(), &self.formatted());
+        let file = self.formatted().join("meta.properties");
+        let text = fs::read_to_string(&file).expect("StorageTool writes meta.properties");
+        let own = |line: &str| match line.split_once('=') {
+            Some(("node.id", _)) => format!("node.id={}\n", self.id),
+            Some(("directory.id", _)) => format!("directory.id={}\n", random_id()),
+            _ => format!("{line}\n"),
+        };
+        fs::write(&file, text.lines().map(own).collect::<String>()).expect("the scratch directory can be written");
+        copy(&self.formatted(), &self.data());
+    }
+
+    /// Starts the JVM and returns at once.
+    pub fn launch(&self) {
+        let mut command = self.java("kafka.Kafka");
+        command.arg(self.properties());
+        let log = self.directory.join("broker.log");
+        *self.process() = Some(Process::start(&format!("broker {}", self.id), &command, &log));
+    }
+
+    /// Whether it answers and knows `brokers` brokers. An error is the output of one that has ended.
+    pub fn is_ready(&self, brokers: usize) -> Result<bool, String> {
+        if let Some(process) = self.process().as_mut()
+            && let Some(status) = process.ended()
+        {
+            return Err(format!("{status}: {}", process.tail()));
+        }
+        Ok(self.knows().is_some_and(|known| known >= brokers))
+    }
+
+    fn knows(&self) -> Option<usize> {
+        use kafka_protocol::messages::MetadataRequest;
+        let mut connection = Connection::dial(self.inner_address(), Duration::from_secs(2)).ok()?;
+        let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+        let version = connection.version::<MetadataRequest>(12).ok()?;
+        Some(connection.exchange(&request, version).ok()?.brokers.len())
+    }
+
+    /// Kills it (SIGKILL). Its ports refuse connections until it runs again.
+    pub fn kill9(&self) {
+        if let Some(mut process) = self.process().take() {
+            process.kill9();
+        }
+    }
+
+    /// Stops it in good order (SIGTERM): leaders move, logs are flushed.
+    pub fn shut_down(&self) {
+        if let Some(mut process) = self.process().take() {
+            process.terminate();
+            process.wait(PATIENCE);
+        }
+    }
+
+    /// Starts it again (killing it first if it runs) and waits until it answers as part of the cluster.
+    pub fn restart(&self) {
+        self.kill9();
+        self.launch();
+        until(PATIENCE, &format!("broker {} answers again", self.id), || {
+            self.is_ready(1).unwrap_or_else(|why| panic!("broker {} did not restart: {why}", self.id))
+        });
+    }
+
+    /// Freezes it (SIGSTOP): its connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.process().as_ref().expect("the broker runs").pause();
+    }
+
+    /// Wakes it (SIGCONT).
+    pub fn resume(&self) {
+        self.process().as_ref().expect("the broker runs").resume();
+    }
+
+    /// Empties the data directory of a killed broker: it starts as new, with the same ids.
+    pub fn wipe(&self) {
+        assert!(self.pid().is_none(), "kill broker {} before wiping it", self.id);
+        fs::remove_dir_all(self.data()).expect("the data directory can be removed");
+        copy(&self.formatted(), &self.data());
+    }
+
+    /// One of Kafka's own tools, to be given its arguments: `kafka.tools.DumpLogSegments`, …
+    pub fn java(&self, class: &str) -> Command {
+        let mut java = jars::java(&self.version, &jars::logging(&self.version, &self.directory));
+        java.arg(class);
+        java
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.directory.join("server.properties")
+    }
+
+    fn formatted(&self) -> PathBuf {
+        self.directory.join("formatted")
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An id as Kafka writes them: base64 of a UUID. Tools take one that begins with `-` for an option.
+pub fn random_id() -> String {
+    loop {
+        let id = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
+        if !id.starts_with('-') {
+            return id;
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let fits = "the scratch directory can be written";
+    fs::create_dir_all(to).expect(fits);
+    for entry in fs::read_dir(from).expect("a formatted directory can be read") {
+        let entry = entry.expect("a formatted directory can be read");
+        if entry.path().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect(fits);
+        }
+    }
+}
