@@ -27,6 +27,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// # Errors
 /// A sentence, when the daemon cannot start or a link cannot go on without people.
 pub async fn run(config: Config) -> Result<(), String> {
+    crate::telemetry::tracing::init(config.log.format, &config.log.level)?;
     let exporter = Exporter::install(config.http.partition_metrics)?;
     let registry = Links::expecting(config.links.keys().cloned());
     let server = Server::bind(&config.http, registry.clone(), exporter.clone()).await?;
