@@ -5,6 +5,8 @@
 
 mod admin;
 mod api;
+#[cfg(test)]
+mod broker_stub;
 mod brokers;
 mod catalog;
 mod chunks;
