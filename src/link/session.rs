@@ -90,7 +90,7 @@ impl Session {
             producer,
             producer_expiration: Duration::from_millis(u64::try_from(expiration_ms).unwrap_or(0)),
             rate: rate.clone(),
-            on_retention_loss: settings.on_retention_loss,
+            retention_overtook: settings.retention_overtook,
             map_stalled: map_stalled.subscribe(),
             attach_turns: Semaphore::new(ATTACH_AT_ONCE),
         };

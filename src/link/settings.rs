@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
+use crate::policy::resolution::RetentionOvertook;
 use crate::policy::selection::Selection;
 use crate::policy::start::Start;
-use crate::replication::OnRetentionLoss;
 
 /// A link's settings.
 pub struct LinkSettings {
@@ -19,7 +19,7 @@ pub struct LinkSettings {
     /// Where topics that exist at the link's birth are copied from.
     pub start: Start,
     /// What retention loss does.
-    pub on_retention_loss: OnRetentionLoss,
+    pub retention_overtook: RetentionOvertook,
     /// Rate limit unless an operator set another, bytes per second.
     pub rate_limit_bytes: Option<u64>,
     /// Pause between looks at the topics.

@@ -14,6 +14,7 @@ use crate::metadata::groups::{GroupState, Groups, Mirrored};
 use crate::metadata::topics::Topics;
 use crate::model::{GroupId, TopicName, TopicPartition};
 use crate::runtime::tasks::TaskScope;
+use crate::telemetry::metrics::PassMetrics;
 
 /// The map may lag behind the data because starting attaches; beyond this nothing more is sent.
 const UNFLUSHED_MAX: Duration = Duration::from_secs(10);
@@ -40,10 +41,11 @@ async fn keep_topics(session: Arc<Session>) {
     let (source, target) = (session.source.clone(), session.target.clone());
     let rules = session.settings.topics.clone();
     let mut topics = Topics::new(source.catalog.clone(), target.catalog.clone(), target.admin.clone(), rules);
+    let metrics = PassMetrics::new(&session.settings.name, "topics");
     let mut ticks = every(session.settings.topics_interval);
     let mut recorded: BTreeMap<TopicName, BTreeMap<String, String>> = BTreeMap::new();
     loop {
-        ticks.tick().await;
+        let began = ticks.tick().await;
         let outcome = async {
             let report = topics.pass().await?;
             session.set_problems("topics", report.problems);
@@ -59,6 +61,7 @@ async fn keep_topics(session: Arc<Session>) {
             session.publish(report.routes).await
         };
         let outcome: Result<()> = outcome.await;
+        metrics.ended(began.elapsed(), outcome.is_ok());
         complain(&session, "topic pass", outcome.err());
     }
 }
@@ -68,11 +71,12 @@ fn complain(session: &Session, pass: &'static str, error: Option<crate::endpoint
 }
 
 async fn keep_bounds(session: Arc<Session>) {
+    let metrics = PassMetrics::new(&session.settings.name, "bounds");
     let mut ticks = every(session.settings.bounds_interval);
     let mut recorded: BTreeMap<TopicName, SourceEnds> = BTreeMap::new();
     let mut record_at = Instant::now();
     loop {
-        ticks.tick().await;
+        let began = ticks.tick().await;
         let monitors = session.supervisor.monitors();
         if monitors.is_empty() {
             continue;
@@ -93,6 +97,7 @@ async fn keep_bounds(session: Arc<Session>) {
             }
         }
         let all_read = failed.is_none();
+        metrics.ended(began.elapsed(), all_read);
         complain(&session, "reading source ends", failed);
         if Instant::now() >= record_at {
             let at_ms = unix_ms();
@@ -129,13 +134,16 @@ pub(super) fn unix_ms() -> i64 {
 }
 
 async fn keep_map(session: Arc<Session>) {
+    let metrics = PassMetrics::new(&session.settings.name, "flush");
     let mut ticks = every(session.settings.flush_interval);
     let mut flushed_at = Instant::now();
     let mut flushed_bytes = 0;
     loop {
-        ticks.tick().await;
+        let began = ticks.tick().await;
         let copied: u64 = copied_bytes(&session);
-        match flush(&session).await {
+        let outcome = flush(&session).await;
+        metrics.ended(began.elapsed(), outcome.is_ok());
+        match outcome {
             Ok(()) => {
                 (flushed_at, flushed_bytes) = (Instant::now(), copied);
                 complain(&session, "map flush", None);
@@ -168,18 +176,21 @@ async fn keep_groups(session: Arc<Session>) {
     let (reader, writer) = (target.groups.clone(), target.group_writer.clone());
     let selection = session.settings.groups.clone();
     let mut groups = Groups::new(source.groups.clone(), reader, writer, session.ledger.clone(), selection);
+    let metrics = PassMetrics::new(&session.settings.name, "groups");
     let mut ticks = every(session.settings.groups_interval);
     let mut seen: BTreeMap<GroupId, SeenPositions> = BTreeMap::new();
     let mut record_at = Instant::now();
     loop {
-        ticks.tick().await;
+        let began = ticks.tick().await;
         let mirrored: Mirrored = session
             .supervisor
             .monitors()
             .iter()
             .filter_map(|m| Some((m.route().source.clone(), (m.route().target.clone(), m.map()?))))
             .collect();
-        match groups.pass(&mirrored).await {
+        let outcome = groups.pass(&mirrored).await;
+        metrics.ended(began.elapsed(), outcome.is_ok());
+        match outcome {
             Ok(states) => {
                 complain(&session, "group pass", None);
                 if Instant::now() >= record_at {

@@ -3,15 +3,14 @@
 //!
 //! Nothing here writes records; what it appends to the ledger (birth, an obeyed decision) is durable before it is used.
 
-use std::sync::atomic::Ordering;
-
 use crate::endpoint::{Bounds, Error, ErrorKind, Opened, View, Writer};
 use crate::ledger::record::Born;
 use crate::ledger::{ControlKey, ControlRecord, RouteMap};
 use crate::model::{Halt, HaltReason, LeaderEpoch, Offset, OffsetRange, PartitionState, ProtectionLevel, Resolution};
 use crate::offsets::OffsetMap;
+use crate::policy::resolution::RetentionOvertook;
 use crate::replication::anchor::{self, Anchored};
-use crate::replication::replicator::{Ended, OnRetentionLoss, Replicator};
+use crate::replication::replicator::{Ended, Replicator};
 use crate::replication::tail::{Cursor, TailReport, take_over};
 
 /// The ends of the target's log as the writer's opening proved them.
@@ -37,7 +36,7 @@ pub(super) struct Attached {
 impl Replicator {
     pub(super) async fn attach(&self) -> Result<Attached, Ended> {
         self.monitor.enter(PartitionState::Attaching);
-        self.monitor.attached.fetch_add(1, Ordering::Relaxed);
+        self.monitor.metrics.attached();
         let _turn = self.ends.attach_turns.acquire().await.expect("the semaphore is never closed");
         let decision = self.ends.ledger.view().resolution(&self.route().target).map(|r| r.decision);
         let Opened { writer, end, log_start, has_producer_state, .. } = self.open_target().await?;
@@ -246,8 +245,8 @@ impl Replicator {
         let mut written = Cursor::new(&*self.ends.target_points, &route.target, View::Log, tail);
         let accept_foreign = decision == Some(Resolution::Adopt) && self.halted_for(HaltReason::ForeignWrite);
         let report = take_over(map, &mut source, &mut written, vanishing, accept_foreign).await?;
-        self.monitor.duplicated.fetch_add(report.duplicated, Ordering::Relaxed);
-        self.monitor.unverifiable.fetch_add(report.unverifiable, Ordering::Relaxed);
+        self.monitor.metrics.duplicated(report.duplicated);
+        self.monitor.metrics.unverifiable(report.unverifiable);
         let TailReport { matched, duplicated, unverifiable, foreign } = report;
         if let Some(at) = foreign {
             let detail = format!(
@@ -275,13 +274,13 @@ impl Replicator {
         }
         let lost = OffsetRange::new(map.position(), bounds.log_start);
         let accepted =
-            decision == Some(Resolution::SkipLoss) || self.ends.on_retention_loss == OnRetentionLoss::Continue;
+            decision == Some(Resolution::SkipLoss) || self.ends.retention_overtook == RetentionOvertook::Continue;
         if !accepted {
             let detail = format!("{} no longer has offsets {lost}, which were not copied yet", self.route().source);
             return Err(halt(HaltReason::RetentionOvertook, detail));
         }
         tracing::error!(route = %self.route(), %lost, "retention removed records before they were copied: going on behind them");
-        self.monitor.lost.fetch_add(lost.span() as u64, Ordering::Relaxed);
+        self.monitor.metrics.lost(lost.span() as u64);
         map.skip(lost);
         Ok(())
     }

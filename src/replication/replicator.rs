@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Sink, Source, Writer};
@@ -13,6 +14,7 @@ use crate::model::{
     Batch, EncodedBatch, Halt, HaltReason, LinkName, Offset, PartitionState, Payload, ProducerIdentity,
     ProtectionLevel, Route,
 };
+use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::attach::Attached;
 use crate::replication::monitor::RouteMonitor;
@@ -28,15 +30,6 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
 /// Causes that people mend outside Twinlog are looked at again this often.
 const HALT_RETRY: Duration = Duration::from_secs(30);
-
-/// Whether records lost to the source's retention stop a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnRetentionLoss {
-    /// Halt until an operator decides.
-    Halt,
-    /// Go on behind the lost range, and keep it on record.
-    Continue,
-}
 
 /// Everything a link's replicators talk to; the source side is read-only by type.
 pub struct Ends {
@@ -61,7 +54,7 @@ pub struct Ends {
     /// The link's rate limit.
     pub rate: ByteRate,
     /// What retention loss does.
-    pub on_retention_loss: OnRetentionLoss,
+    pub retention_overtook: RetentionOvertook,
     /// True while the map cannot be made durable: nothing more is sent.
     pub map_stalled: watch::Receiver<bool>,
     /// Bounds how many routes attach at a time.
@@ -131,6 +124,7 @@ impl Replicator {
         let wait = match ended {
             Ended::Stopped => return false,
             Ended::Failed(error) => {
+                self.monitor.metrics.failed();
                 let wait = pace.next_delay();
                 tracing::warn!(route = %self.route(), %error, retry_in = ?wait, "replication interrupted");
                 let state = match error.kind {
@@ -282,7 +276,7 @@ impl Flow<'_> {
         let mut anchor = monitor.anchor.lock().expect("no panic while held");
         anchor.acked(&batch.bytes, last_source, target_end + -1, level);
         drop(anchor);
-        monitor.copied(u64::from(batch.records), batch.bytes.len() as u64);
+        monitor.copied(u64::from(batch.records), batch.bytes.len() as u64, sent.sent_at.elapsed());
         Ok(())
     }
 
@@ -330,5 +324,5 @@ fn unix_ms() -> i64 {
 async fn send(writer: &mut dyn Writer, ready: Option<&Batch>, expected: Offset) -> Result<Sent, Error> {
     let Some(Payload::Batches(batch)) = ready.map(|b| &b.payload) else { return std::future::pending().await };
     let delivery = writer.send(batch.clone(), expected).await?;
-    Ok(Sent { batch: batch.clone(), expected, delivery })
+    Ok(Sent { batch: batch.clone(), expected, delivery, sent_at: Instant::now() })
 }
