@@ -193,11 +193,28 @@ impl Broker {
         }
     }
 
-    /// One of Kafka's own tools, to be given its arguments: `kafka.tools.DumpLogSegments`, …
+    /// One of Kafka's own tools, to be given its arguments: `org.apache.kafka.tools.TopicCommand`, …
     pub fn java(&self, class: &str) -> Command {
         let mut java = jars::java(&self.version, &jars::logging(&self.version, &self.directory));
         java.arg(class);
         java
+    }
+
+    /// What Kafka's own dump-log tool says about every segment of a partition here, record by record.
+    pub fn dump(&self, topic: &str, partition: i32) -> String {
+        let directory = self.data().join(format!("{topic}-{partition}"));
+        let entries = fs::read_dir(&directory).unwrap_or_else(|e| panic!("cannot read {}: {e}", directory.display()));
+        let mut segments: Vec<_> = entries.flatten().map(|e| e.path().display().to_string()).collect();
+        segments.retain(|path| path.ends_with(".log"));
+        segments.sort();
+        // It moved with 4.0.
+        let old = self.version.starts_with('3');
+        let tool = if old { "kafka.tools.DumpLogSegments" } else { "org.apache.kafka.tools.DumpLogSegments" };
+        let mut dump = self.java(tool);
+        dump.args(["--print-data-log", "--files", &segments.join(",")]);
+        let done = dump.output().unwrap_or_else(|e| panic!("cannot run java: {e} (run `make setup`)"));
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     fn properties(&self) -> PathBuf {
