@@ -9,8 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use support::access::User;
@@ -19,7 +22,7 @@ use support::cluster::{OLDER, Security};
 use support::load::{Load, LoadSpec};
 use support::oracle::{Twins, compare, next_records, standings};
 use support::process;
-use support::raw::{Allow, Client, Election, Isolation};
+use support::raw::{Allow, Client, Connection, Election, Isolation};
 use support::record::{Record, Stored};
 use support::view::{Seen, View};
 use support::{Cluster, ClusterSpec, Setup, Twinlog, scratch, shared_pair, shared_source, unique, until, until_some};
@@ -321,6 +324,38 @@ fn kafkas_own_dump_log_tool_agrees_with_the_raw_reader() {
     let view = View::read(cluster.client(), &topic, 0).unwrap();
     let read: Vec<_> = view.seen().iter().map(|s| (s.offset, s.timestamp, s.id)).collect();
     assert_eq!((dumped.len(), dumped), (14, read));
+}
+
+#[test]
+fn a_proxied_broker_is_slow_cut_off_or_garbled_as_asked() {
+    let cluster = Cluster::start(ClusterSpec { proxied: true, ..ClusterSpec::default() });
+    let (topic, proxy) = (unique("wire"), cluster.only().proxy());
+    cluster.client().create_topic(&topic, 1, &[]).unwrap();
+    let mut outside = Connection::dial(cluster.only().address(), SOON).unwrap();
+    let batch = Batch::of(orders(0..50), Codec::None).encode();
+    let mut produce = |batch: &[u8]| {
+        let data = PartitionProduceData::default().with_records(Some(batch.to_vec().into()));
+        let name = StrBytes::from_string(topic.clone()).into();
+        let data = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
+        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
+        outside.exchange(&request, 9).map(|answer| answer.responses[0].partition_responses[0].error_code)
+    };
+    assert_eq!(produce(&batch).unwrap(), 0);
+    proxy.corrupt_produce(1);
+    assert_eq!(produce(&batch).unwrap(), 2, "the broker notices by the checksum");
+    assert_eq!(produce(&batch).unwrap(), 0, "once was asked for");
+    assert_eq!(proxy.corrupted(), 1);
+    proxy.delay(Duration::from_millis(150));
+    let begun = Instant::now();
+    assert_eq!(produce(&batch).unwrap(), 0);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    proxy.delay(Duration::ZERO);
+    proxy.cut();
+    assert!(produce(&batch).is_err());
+    assert!(Connection::dial(cluster.only().address(), SOON).is_err());
+    proxy.mend();
+    assert!(Connection::dial(cluster.only().address(), SOON).is_ok());
+    assert_eq!(cluster.client().bounds(&topic, 0).unwrap(), (0, 150));
 }
 
 #[test]

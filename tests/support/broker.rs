@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::port::Port;
 use super::process::Process;
+use super::proxy::Proxy;
 use super::raw::Connection;
 use super::{jars, until};
 
@@ -31,15 +32,19 @@ pub struct Broker {
     client: Port,
     inner: Port,
     controller: Port,
+    proxy: Option<Proxy>,
     process: Mutex<Option<Process>>,
 }
 
 impl Broker {
-    /// A broker that is neither formatted nor started, below `directory`.
-    pub fn new(id: i32, version: &str, directory: PathBuf) -> Broker {
+    /// A broker that is neither formatted nor started, below `directory`; clients reach it through a [`Proxy`] if
+    /// `proxied`.
+    pub fn new(id: i32, version: &str, directory: PathBuf, proxied: bool) -> Broker {
         fs::create_dir_all(&directory).unwrap_or_else(|e| panic!("cannot make {}: {e}", directory.display()));
         let (client, inner, controller) = (Port::reserve(), Port::reserve(), Port::reserve());
-        Broker { id, version: version.to_owned(), directory, client, inner, controller, process: Mutex::new(None) }
+        let proxy = proxied.then(|| Proxy::start(client.address()));
+        let (version, process) = (version.to_owned(), Mutex::new(None));
+        Broker { id, version, directory, client, inner, controller, proxy, process }
     }
 
     /// Its id.
@@ -49,7 +54,12 @@ impl Broker {
 
     /// Where clients connect, in the cluster's security protocol.
     pub fn address(&self) -> SocketAddr {
-        self.client.address()
+        self.proxy.as_ref().map_or(self.client.address(), Proxy::address)
+    }
+
+    /// The wire between clients and this broker, in a cluster whose spec is `proxied`.
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the cluster was asked for with `proxied`")
     }
 
     /// Where the other brokers and the oracles connect, always PLAINTEXT.
@@ -75,9 +85,10 @@ impl Broker {
     /// Writes `server.properties` from what all brokers share and what is this one's own.
     pub fn configure(&self, shared: &[(String, String)]) {
         let (client, inner, controller) = (self.client.address(), self.inner.address(), self.controller.address());
+        let advertised = self.address();
         let mut text = format!(
             "node.id={}\nlog.dirs={}\nmetadata.log.dir={}\nlisteners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n\
-             advertised.listeners=CLIENT://{client},INNER://{inner}\n",
+             advertised.listeners=CLIENT://{advertised},INNER://{inner}\n",
             self.id,
             self.data().display(),
             self.metadata().display(),

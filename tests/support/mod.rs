@@ -12,6 +12,7 @@ pub mod load;
 pub mod oracle;
 pub mod port;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod record;
 pub mod scratch;
