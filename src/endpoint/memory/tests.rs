@@ -1,1 +1,441 @@
+//! The rules a real broker was seen to follow (`facts/live-measurements` §3), and that each fault does what it says.
 
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::timeout;
+
+use super::*;
+use crate::batch::{BatchBuilder, HEADER_BYTES, Record, Stamp, content_hash, pass, records, stamp};
+use crate::endpoint::memory::log::Limits;
+use crate::endpoint::{
+    Catalog, Delivery, GroupReader, GroupWriter, LedgerEntry, LedgerStore, LedgerTopic, Opened, Reader, Sink, Source,
+};
+use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, ProducerIdentity, Route};
+
+const OURS: ProducerIdentity = ProducerIdentity { id: 77, epoch: 3 };
+
+fn some_records(range: std::ops::Range<i64>) -> Vec<Record> {
+    range.map(|n| Record::new(Offset(0), n, Some(format!("k{n}").into()), Some(format!("v{n}").into()))).collect()
+}
+
+fn encoded(records: &[Record]) -> EncodedBatch {
+    let mut builder = BatchBuilder::new(Offset(0));
+    for (index, record) in records.iter().enumerate() {
+        builder.push(&Record { offset: Offset(index as i64), ..record.clone() });
+    }
+    pass(&builder.build())
+}
+
+/// A cluster with topic `t` of two partitions, and the route of its first onto itself.
+fn cluster() -> (MemoryCluster, Route) {
+    let cluster = MemoryCluster::new("test");
+    let id = Some(cluster.create("t", 2, &[]));
+    let at = TopicPartition::new("t", 0);
+    (cluster, Route { source: at.clone(), source_id: id, target: at, target_id: id })
+}
+
+async fn open(cluster: &MemoryCluster, route: &Route) -> Opened {
+    Sink::open(cluster, route, OURS).await.expect("the partition is there")
+}
+
+async fn send(opened: &mut Opened, numbers: std::ops::Range<i64>) -> Delivery {
+    let expected = Offset(numbers.start);
+    opened.writer.send(encoded(&some_records(numbers)), expected).await.expect("the writer accepts")
+}
+
+async fn read(reader: &mut dyn Reader) -> Result<Batch> {
+    timeout(Duration::from_secs(1), reader.next()).await.expect("there is something to read")
+}
+
+/// Treats one batch of `count` records as the leader does.
+fn produce(log: &mut Log, producer: ProducerIdentity, sequence: i32, count: i64) -> Result<i64, ErrorKind> {
+    let batch = encoded(&some_records(0..count)).bytes;
+    let header = stamp(&batch, &Stamp { producer, sequence });
+    let bytes = [&header[..], &batch[HEADER_BYTES..]].concat();
+    let limits = Limits { batch_bytes: 1 << 20, needs_keys: false };
+    log.produce(bytes.into(), limits).map(|base| base.0).map_err(|(kind, _)| kind)
+}
+
+#[test]
+fn a_new_producer_may_start_anywhere_and_must_then_go_on() {
+    let mut log = Log::new();
+    assert_eq!(produce(&mut log, OURS, 40, 3), Ok(0));
+    assert_eq!(produce(&mut log, OURS, 44, 1), Err(ErrorKind::Attach), "a gap");
+    assert_eq!(produce(&mut log, OURS, 42, 3), Err(ErrorKind::Attach), "an overlap");
+    assert_eq!(produce(&mut log, OURS, 43, 2), Ok(3));
+    let other = ProducerIdentity { id: 78, ..OURS };
+    assert_eq!(produce(&mut log, other, 43, 2), Ok(5), "another producer has its own count");
+}
+
+#[test]
+fn five_batches_back_are_recognised_and_the_sixth_is_out_of_order() {
+    let mut log = Log::new();
+    for n in 0..6 {
+        assert_eq!(produce(&mut log, OURS, n * 2, 2), Ok(i64::from(n) * 2));
+    }
+    for n in 1..6 {
+        assert_eq!(produce(&mut log, OURS, n * 2, 2), Ok(i64::from(n) * 2), "batch {n} again");
+    }
+    assert_eq!(produce(&mut log, OURS, 0, 2), Err(ErrorKind::Attach));
+    assert_eq!(log.end(), Offset(12), "nothing was appended twice");
+    log.producers.keep_last_batches();
+    assert_eq!(produce(&mut log, OURS, 10, 2), Ok(10));
+    assert_eq!(produce(&mut log, OURS, 8, 2), Err(ErrorKind::Attach), "a restart keeps one batch back only");
+}
+
+#[test]
+fn sequences_wrap_within_a_batch() {
+    let mut log = Log::new();
+    assert_eq!(produce(&mut log, OURS, i32::MAX - 1, 4), Ok(0));
+    assert_eq!(produce(&mut log, OURS, 2, 1), Ok(4));
+    assert_eq!(produce(&mut log, OURS, i32::MAX - 1, 4), Ok(0), "a repetition across the wrap");
+}
+
+#[test]
+fn a_newer_epoch_begins_at_zero_and_fences_the_older() {
+    let mut log = Log::new();
+    let newer = ProducerIdentity { epoch: OURS.epoch + 1, ..OURS };
+    assert_eq!(produce(&mut log, OURS, 0, 1), Ok(0));
+    assert_eq!(produce(&mut log, newer, 1, 1), Err(ErrorKind::Attach));
+    assert_eq!(produce(&mut log, newer, 0, 1), Ok(1));
+    assert_eq!(produce(&mut log, OURS, 0, 1), Err(ErrorKind::Fenced), "even what was appended before");
+}
+
+#[test]
+fn what_no_producer_may_send_is_refused() {
+    let limits = Limits { batch_bytes: 200, needs_keys: true };
+    let refuse = |bytes: Vec<u8>| Log::new().produce(bytes.into(), limits).expect_err("a bad batch").0;
+    let good = encoded(&some_records(0..2)).bytes.to_vec();
+    assert!(Log::new().produce(good.clone().into(), limits).is_ok());
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] ^= byte;
+        bytes
+    };
+    assert_eq!(refuse(with(good.len() - 1, 1)), ErrorKind::Corrupt, "a flipped payload bit");
+    assert_eq!(refuse(with(7, 1)), ErrorKind::Refused, "a base offset");
+    assert_eq!(refuse(good[..80].to_vec()), ErrorKind::Corrupt, "a torn batch");
+    assert_eq!(refuse(encoded(&some_records(0..50)).bytes.to_vec()), ErrorKind::TooLarge);
+    let keyless = Record { key: None, ..some_records(0..1).remove(0) };
+    assert_eq!(refuse(encoded(&[keyless]).bytes.to_vec()), ErrorKind::Refused, "compaction needs keys");
+    let mut void = BatchBuilder::new(Offset(0)).transactional();
+    void.push(&some_records(0..1)[0]);
+    assert_eq!(refuse(void.build().bytes.to_vec()), ErrorKind::Denied, "a transaction without an id");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_request_leaves_a_gap_that_refuses_what_follows() {
+    let (cluster, route) = cluster();
+    let mut opened = open(&cluster, &route).await;
+    send(&mut opened, 0..2).await.await.expect("durable");
+    cluster.disturb(&route.target, 0, Disturbance::LoseRequest);
+    cluster.delay(Call::Ack, Duration::from_millis(10));
+    let (lost, next) = (send(&mut opened, 2..4).await, send(&mut opened, 4..6).await);
+    assert_eq!(lost.await.expect_err("lost").kind, ErrorKind::Attach);
+    assert_eq!(next.await.expect_err("out of order").kind, ErrorKind::Attach);
+    assert!(opened.writer.send(encoded(&some_records(6..7)), Offset(6)).await.is_err());
+    assert_eq!(open(&cluster, &route).await.end, Offset(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_ack_is_found_at_the_next_attach() {
+    let (cluster, route) = cluster();
+    cluster.disturb(&route.target, 0, Disturbance::LoseAck);
+    let mut opened = open(&cluster, &route).await;
+    assert_eq!(send(&mut opened, 0..2).await.await.expect_err("lost").kind, ErrorKind::Attach);
+    let again = open(&cluster, &route).await;
+    assert_eq!((again.end, again.has_producer_state), (Offset(2), true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_write_lands_once_even_when_its_writer_is_gone() {
+    let (cluster, route) = cluster();
+    let mut zombie = open(&cluster, &route).await;
+    send(&mut zombie, 0..2).await.await.expect("durable");
+    cluster.disturb(&route.target, 0, Disturbance::Hold);
+    let (first, second) = (send(&mut zombie, 2..4).await, send(&mut zombie, 4..6).await);
+    assert_eq!(cluster.held(), 2, "what follows on the connection waits too");
+    zombie.writer.close().await;
+    assert_eq!(first.await.expect_err("closed").kind, ErrorKind::Attach);
+    drop(second);
+    let mut successor = open(&cluster, &route).await;
+    send(&mut successor, 2..4).await.await.expect("durable");
+    cluster.release_held();
+    assert_eq!(cluster.log_end(&route.target), Offset(6), "2..4 was a repetition, 4..6 the next");
+    let clash = successor.writer.send(encoded(&some_records(4..7)), Offset(4)).await.expect("accepted");
+    assert_eq!(clash.await.expect_err("the zombie was first").kind, ErrorKind::Attach);
+    let committed = cluster.committed(&route.target);
+    assert_eq!(committed.iter().map(|r| r.timestamp_ms).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_acknowledged_above_the_high_watermark_and_a_clean_election_may_lose_it() {
+    let (cluster, route) = cluster();
+    let mut opened = open(&cluster, &route).await;
+    send(&mut opened, 0..2).await.await.expect("durable");
+    cluster.hold_followers(&route.target);
+    let mut unreplicated = send(&mut opened, 2..4).await;
+    assert!(timeout(Duration::from_secs(9), &mut unreplicated).await.is_err(), "acknowledged too early");
+    let waiting = timeout(Duration::from_secs(9), open(&cluster, &route)).await;
+    assert!(waiting.is_err(), "an end that may vanish was believed");
+    cluster.elect_without_unreplicated(&route.target);
+    assert_eq!(unreplicated.await.expect_err("lost").kind, ErrorKind::Attach);
+    assert_eq!(open(&cluster, &route).await.end, Offset(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_is_bound_to_its_leader_and_a_reader_notices_what_a_new_one_lacks() {
+    let (cluster, route) = cluster();
+    let mut opened = open(&cluster, &route).await;
+    for start in [0, 2, 4] {
+        send(&mut opened, start..start + 2).await.await.expect("durable");
+    }
+    let mut reader = Source::open(&cluster, &route, Offset(0), LeaderEpoch::UNKNOWN);
+    let mut behind = Source::open(&cluster, &route, Offset(2), LeaderEpoch(0));
+    for _ in 0..3 {
+        read(&mut *reader).await.expect("a batch");
+    }
+    cluster.elect_without(&route.target, Offset(3));
+    assert_eq!(cluster.log_end(&route.target), Offset(2), "replicas lose whole batches");
+    let moved = send(&mut opened, 6..8).await.await.expect_err("the leader moved");
+    assert_eq!(moved.kind, ErrorKind::Attach);
+    assert_eq!(read(&mut *reader).await.expect_err("truncated").kind, ErrorKind::Truncated(Offset(2)));
+    let mut opened = open(&cluster, &route).await;
+    assert_eq!((opened.end, opened.leader_epoch, opened.has_producer_state), (Offset(2), LeaderEpoch(1), true));
+    send(&mut opened, 2..4).await.await.expect("durable");
+    let Payload::Batches(batch) = read(&mut *behind).await.expect("the reader was not beyond").payload else {
+        panic!("a batch of the new leader")
+    };
+    assert_eq!(batch.leader_epoch, LeaderEpoch(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_behind_a_hole_of_a_later_epoch_must_not_claim_the_older() {
+    let (cluster, route) = cluster();
+    let mut transaction = cluster.transaction();
+    transaction.append(&route.source, &some_records(0..2));
+    cluster.elect(&route.source);
+    transaction.commit();
+    cluster.append(&route.source, &some_records(2..4));
+    let mut claiming = Source::open(&cluster, &route, Offset(3), LeaderEpoch(0));
+    let error = read(&mut *claiming).await.expect_err("a broker sees epoch 0 end at 2");
+    assert_eq!(error.kind, ErrorKind::Truncated(Offset(2)));
+    let mut modest = Source::open(&cluster, &route, Offset(3), LeaderEpoch::UNKNOWN);
+    assert_eq!(read(&mut *modest).await.expect("a batch").range, OffsetRange::new(Offset(3), Offset(5)));
+    let mut whole = Source::open(&cluster, &route, Offset(0), LeaderEpoch::UNKNOWN);
+    for _ in 0..3 {
+        read(&mut *whole).await.expect("a reader keeps the epoch of what it passed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compacted_log_reads_as_the_oracle_says_with_its_holes_named() {
+    let (cluster, route) = cluster();
+    for start in 0..20 {
+        let keyed = |n: i64| Record { key: Some(format!("k{}", n % 7).into()), ..some_records(n..n + 1).remove(0) };
+        let batch: Vec<Record> = (start..start + 4).map(keyed).collect();
+        match start % 3 {
+            0 => drop(cluster.append(&route.source, &batch)),
+            1 => {
+                let mut transaction = cluster.transaction();
+                transaction.append(&route.source, &batch);
+                transaction.commit();
+            }
+            _ => drop(cluster.append_compressed(&route.source, &batch, crate::batch::Codec::Lz4)),
+        }
+    }
+    cluster.compact(&route.source);
+    let expected: Vec<_> = cluster.committed(&route.source).iter().map(|r| (r.offset, content_hash(r))).collect();
+    assert_eq!(expected.len(), 7, "one record per key is left");
+    let end = cluster.log_end(&route.source);
+    let (mut reader, mut next, mut seen) =
+        (Source::open(&cluster, &route, Offset(0), LeaderEpoch::UNKNOWN), Offset(0), vec![]);
+    while next < end {
+        let batch = read(&mut *reader).await.expect("a compacted log is read");
+        assert_eq!(batch.range.start, next);
+        next = batch.range.end;
+        if let Payload::Batches(data) = batch.payload {
+            let raw = crate::batch::RawBatch::parse(data.bytes).expect("a whole batch");
+            let offsets = data.runs.iter().flat_map(|run| (0..run.length).map(|i| run.start + i64::from(i)));
+            seen.extend(offsets.zip(records(&raw).expect("readable").iter().map(content_hash)));
+        }
+    }
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_state_and_fences_show_when_a_writer_opens() {
+    let (cluster, route) = cluster();
+    let mut opened = open(&cluster, &route).await;
+    send(&mut opened, 0..3).await.await.expect("durable");
+    cluster.expire_producers(&route.target);
+    let unguarded = open(&cluster, &route).await;
+    assert_eq!((unguarded.end, unguarded.has_producer_state), (Offset(3), false));
+    cluster.fence(&route.target, ProducerIdentity { epoch: OURS.epoch + 1, ..OURS });
+    let fenced = send(&mut opened, 3..4).await.await.expect_err("fenced");
+    assert_eq!(fenced.kind, ErrorKind::Fenced);
+    assert_eq!(Sink::open(&cluster, &route, OURS).await.err().expect("fenced").kind, ErrorKind::Fenced);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_created_again_is_another_one_where_ids_are_told() {
+    let (cluster, route) = cluster();
+    let mut waiting = Source::open(&cluster, &route, Offset(0), LeaderEpoch::UNKNOWN);
+    assert!(timeout(Duration::from_secs(1), waiting.next()).await.is_err());
+    cluster.recreate_topic("t");
+    assert_eq!(read(&mut *waiting).await.expect_err("another topic").kind, ErrorKind::Recreated);
+    assert_eq!(Sink::open(&cluster, &route, OURS).await.err().expect("another topic").kind, ErrorKind::Recreated);
+    cluster.tell_no_topic_ids();
+    assert_eq!(open(&cluster, &route).await.end, Offset(0), "without ids nobody can tell");
+    cluster.delete_topic("t");
+    assert_eq!(Sink::open(&cluster, &route, OURS).await.err().expect("gone").kind, ErrorKind::UnknownTopic);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_one_partition_leaves_its_neighbour_alone() {
+    let (cluster, route) = cluster();
+    let neighbour = TopicPartition::new("t", 1);
+    cluster.append(&neighbour, &some_records(0..1));
+    let beside = Route { source: neighbour.clone(), target: neighbour.clone(), ..route.clone() };
+    let (mut broken, mut whole) = (
+        Source::open(&cluster, &route, Offset(0), LeaderEpoch::UNKNOWN),
+        Source::open(&cluster, &beside, Offset(0), LeaderEpoch::UNKNOWN),
+    );
+    cluster.fail_at(&route.source, Call::Read, 1, ErrorKind::Retryable);
+    cluster.fail_at(&route.source, Call::Catalog, 1, ErrorKind::Denied);
+    assert_eq!(read(&mut *broken).await.expect_err("planned").kind, ErrorKind::Retryable);
+    read(&mut *whole).await.expect("a batch");
+    let bounds = Catalog::bounds(&cluster, &[route.source.clone(), neighbour]).await;
+    assert_eq!(bounds[0].as_ref().expect_err("planned").kind, ErrorKind::Denied);
+    assert_eq!(bounds[1].as_ref().expect("whole").high_watermark, Offset(1));
+    cluster.fail_next(Call::Catalog, usize::MAX, ErrorKind::Retryable);
+    assert!(Catalog::topics(&cluster).await.is_err() && Catalog::cluster(&cluster).await.is_err());
+    cluster.heal();
+    assert!(Catalog::topics(&cluster).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_cluster_answers_nothing_and_goes_on_where_it_stopped() {
+    let (cluster, route) = cluster();
+    let mut opened = open(&cluster, &route).await;
+    send(&mut opened, 0..1).await.await.expect("durable");
+    cluster.freeze();
+    let mut frozen = send(&mut opened, 1..2).await;
+    assert!(timeout(Duration::from_secs(60), &mut frozen).await.is_err());
+    assert!(timeout(Duration::from_secs(60), Catalog::topics(&cluster)).await.is_err());
+    cluster.thaw();
+    assert_eq!(frozen.await.expect("it arrives"), Offset(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_with_members_are_not_written_and_a_planned_append_failure_appends_nothing() {
+    let (cluster, route) = cluster();
+    cluster.commit("g", &route.source, Offset(4));
+    cluster.set_members("g", true);
+    let offsets = GroupReader::group_offsets(&cluster, &["g".into()]).await.remove(0).expect("its positions");
+    assert_eq!(cluster.commit_offsets(&"g".into(), &offsets).await.expect_err("members").kind, ErrorKind::GroupBusy);
+    let ledger = cluster.ledger("link");
+    let owner = ledger.claim().await.expect("claimed");
+    cluster.fail_next(Call::LedgerAppend, 1, ErrorKind::Retryable);
+    let entries = vec![LedgerEntry { key: "k".into(), value: Some("v".into()) }];
+    let failed = owner.append(LedgerTopic::Map, entries.clone()).await.expect_err("planned");
+    assert_eq!(failed.kind, ErrorKind::Retryable);
+    owner.append(LedgerTopic::Map, entries.clone()).await.expect("the same call may be repeated");
+    let mut follower = ledger.follow(LedgerTopic::Map).await.expect("followed");
+    assert_eq!(follower.next().await.expect("one"), crate::endpoint::LedgerEvent::Entry(entries[0].clone()));
+    assert_eq!(follower.next().await.expect("no second"), crate::endpoint::LedgerEvent::CaughtUp);
+}
+
+/// One step of the life of two copiers of the same numbers, each a loop of attach and send.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A copier sends this many batches, or attaches if it has no writer.
+    Copy(bool, u8),
+    /// It is killed with what it has on the way.
+    Kill(bool),
+    Disturb(u8, Disturbance),
+    Release,
+    Elect,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let disturbance = prop_oneof![
+        Just(Disturbance::LoseRequest),
+        Just(Disturbance::LoseAck),
+        Just(Disturbance::Hold),
+        Just(Disturbance::Refuse(ErrorKind::Attach)),
+    ];
+    prop_oneof![
+        8 => (any::<bool>(), 1..9u8).prop_map(|(who, batches)| Step::Copy(who, batches)),
+        1 => any::<bool>().prop_map(Step::Kill),
+        2 => (0..4u8, disturbance).prop_map(|(skipping, what)| Step::Disturb(skipping, what)),
+        2 => Just(Step::Release),
+        1 => Just(Step::Elect),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Compare-and-append under fire: both copiers cut batches alike (as `facts/live-measurements` §3b demands) and
+    /// attach after every failure; whatever happens, the log is a prefix of the numbers.
+    #[test]
+    fn two_copiers_under_fire_lose_and_double_nothing(steps in prop::collection::vec(step(), 1..60)) {
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        clock.expect("a runtime").block_on(async {
+            let (cluster, route) = cluster();
+            let mut copiers: [Option<(Opened, i64)>; 2] = [None, None];
+            for step in steps {
+                match step {
+                    Step::Copy(who, batches) => copy(&cluster, &route, &mut copiers[usize::from(who)], batches).await,
+                    Step::Kill(who) => copiers[usize::from(who)] = None,
+                    Step::Disturb(skipping, what) => cluster.disturb(&route.target, skipping.into(), what),
+                    Step::Release => cluster.release_held(),
+                    Step::Elect => cluster.elect(&route.target),
+                    Step::Restart => cluster.restart(&route.target),
+                }
+                let copied: Vec<i64> = cluster.committed(&route.target).iter().map(|r| r.timestamp_ms).collect();
+                assert!(copied.iter().copied().eq(0..copied.len() as i64), "{copied:?}");
+            }
+        });
+    }
+}
+
+/// Batches of 1, 2, 3, 1, 2, 3, … records: where one begins, the next begins behind it.
+fn batch_at(start: i64) -> std::ops::Range<i64> {
+    let (sixes, rest) = (start / 6 * 6, start % 6);
+    sixes + rest..sixes + [1, 3, 6].into_iter().find(|end| *end > rest).expect("less than 6")
+}
+
+async fn copy(cluster: &MemoryCluster, route: &Route, copier: &mut Option<(Opened, i64)>, batches: u8) {
+    if copier.is_none() {
+        let opened = open(cluster, route).await;
+        let end = opened.end.0;
+        *copier = Some((opened, end));
+    }
+    let (opened, next) = copier.as_mut().expect("opened just now");
+    let mut failed = false;
+    let mut deliveries = Vec::new();
+    for _ in 0..batches {
+        let numbers = batch_at(*next);
+        let sent = opened.writer.send(encoded(&some_records(numbers.clone())), Offset(*next));
+        match timeout(Duration::from_millis(10), sent).await {
+            Ok(Ok(delivery)) => deliveries.push((*next, delivery)),
+            Ok(Err(_)) => failed = true,
+            Err(_) => break,
+        }
+        *next = numbers.end;
+    }
+    for (expected, delivery) in deliveries {
+        match timeout(Duration::from_millis(10), delivery).await {
+            Ok(Ok(base)) => failed |= base.0 != expected,
+            _ => failed = true,
+        }
+    }
+    if failed {
+        *copier = None;
+    }
+}
