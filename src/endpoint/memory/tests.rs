@@ -139,13 +139,28 @@ async fn a_lost_request_leaves_a_gap_that_refuses_what_follows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_ack_is_found_at_the_next_attach() {
+async fn a_lost_ack_fails_what_follows_and_is_found_at_the_next_attach() {
     let (cluster, route) = cluster();
-    cluster.disturb(&route.target, 0, Disturbance::LoseAck);
     let mut opened = open(&cluster, &route).await;
-    assert_eq!(send(&mut opened, 0..2).await.await.expect_err("lost").kind, ErrorKind::Attach);
+    send(&mut opened, 0..2).await.await.expect("durable");
+    cluster.disturb(&route.target, 0, Disturbance::LoseAck);
+    let (lost, next) = (send(&mut opened, 2..4).await, send(&mut opened, 4..6).await);
+    assert_eq!(lost.await.expect_err("lost").kind, ErrorKind::Attach);
+    assert_eq!(next.await.expect_err("behind the lost one").kind, ErrorKind::Attach);
     let again = open(&cluster, &route).await;
-    assert_eq!((again.end, again.has_producer_state), (Offset(2), true));
+    assert_eq!((again.end, again.has_producer_state), (Offset(6), true), "both were appended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_on_its_way_to_a_former_leader_is_not_appended() {
+    let (cluster, route) = cluster();
+    let mut opened = open(&cluster, &route).await;
+    cluster.disturb(&route.target, 0, Disturbance::Hold);
+    let late = send(&mut opened, 0..2).await;
+    cluster.elect(&route.target);
+    cluster.release_held();
+    assert_eq!(late.await.expect_err("the leader moved").kind, ErrorKind::Attach);
+    assert_eq!(cluster.log_end(&route.target), Offset(0));
 }
 
 #[tokio::test(start_paused = true)]
