@@ -1,13 +1,14 @@
 //! The rules a real broker was seen to follow (`facts/live-measurements` §3), and that each fault does what it says.
 
+mod fire;
+mod rules;
+
 use std::time::Duration;
 
-use proptest::prelude::*;
 use tokio::time::timeout;
 
 use super::*;
-use crate::batch::{BatchBuilder, HEADER_BYTES, Record, Stamp, content_hash, pass, records, stamp};
-use crate::endpoint::memory::log::Limits;
+use crate::batch::{BatchBuilder, Record, content_hash, pass, records};
 use crate::endpoint::{
     Catalog, Delivery, GroupReader, GroupWriter, LedgerEntry, LedgerStore, LedgerTopic, Opened, Reader, Sink, Source,
 };
@@ -46,82 +47,6 @@ async fn send(opened: &mut Opened, numbers: std::ops::Range<i64>) -> Delivery {
 
 async fn read(reader: &mut dyn Reader) -> Result<Batch> {
     timeout(Duration::from_secs(1), reader.next()).await.expect("there is something to read")
-}
-
-/// Treats one batch of `count` records as the leader does.
-fn produce(log: &mut Log, producer: ProducerIdentity, sequence: i32, count: i64) -> Result<i64, ErrorKind> {
-    let batch = encoded(&some_records(0..count)).bytes;
-    let header = stamp(&batch, &Stamp { producer, sequence });
-    let bytes = [&header[..], &batch[HEADER_BYTES..]].concat();
-    let limits = Limits { batch_bytes: 1 << 20, needs_keys: false };
-    log.produce(bytes.into(), limits).map(|base| base.0).map_err(|(kind, _)| kind)
-}
-
-#[test]
-fn a_new_producer_may_start_anywhere_and_must_then_go_on() {
-    let mut log = Log::new();
-    assert_eq!(produce(&mut log, OURS, 40, 3), Ok(0));
-    assert_eq!(produce(&mut log, OURS, 44, 1), Err(ErrorKind::Attach), "a gap");
-    assert_eq!(produce(&mut log, OURS, 42, 3), Err(ErrorKind::Attach), "an overlap");
-    assert_eq!(produce(&mut log, OURS, 43, 2), Ok(3));
-    let other = ProducerIdentity { id: 78, ..OURS };
-    assert_eq!(produce(&mut log, other, 43, 2), Ok(5), "another producer has its own count");
-}
-
-#[test]
-fn five_batches_back_are_recognised_and_the_sixth_is_out_of_order() {
-    let mut log = Log::new();
-    for n in 0..6 {
-        assert_eq!(produce(&mut log, OURS, n * 2, 2), Ok(i64::from(n) * 2));
-    }
-    for n in 1..6 {
-        assert_eq!(produce(&mut log, OURS, n * 2, 2), Ok(i64::from(n) * 2), "batch {n} again");
-    }
-    assert_eq!(produce(&mut log, OURS, 0, 2), Err(ErrorKind::Attach));
-    assert_eq!(log.end(), Offset(12), "nothing was appended twice");
-    log.producers.keep_last_batches();
-    assert_eq!(produce(&mut log, OURS, 10, 2), Ok(10));
-    assert_eq!(produce(&mut log, OURS, 8, 2), Err(ErrorKind::Attach), "a restart keeps one batch back only");
-}
-
-#[test]
-fn sequences_wrap_within_a_batch() {
-    let mut log = Log::new();
-    assert_eq!(produce(&mut log, OURS, i32::MAX - 1, 4), Ok(0));
-    assert_eq!(produce(&mut log, OURS, 2, 1), Ok(4));
-    assert_eq!(produce(&mut log, OURS, i32::MAX - 1, 4), Ok(0), "a repetition across the wrap");
-}
-
-#[test]
-fn a_newer_epoch_begins_at_zero_and_fences_the_older() {
-    let mut log = Log::new();
-    let newer = ProducerIdentity { epoch: OURS.epoch + 1, ..OURS };
-    assert_eq!(produce(&mut log, OURS, 0, 1), Ok(0));
-    assert_eq!(produce(&mut log, newer, 1, 1), Err(ErrorKind::Attach));
-    assert_eq!(produce(&mut log, newer, 0, 1), Ok(1));
-    assert_eq!(produce(&mut log, OURS, 0, 1), Err(ErrorKind::Fenced), "even what was appended before");
-}
-
-#[test]
-fn what_no_producer_may_send_is_refused() {
-    let limits = Limits { batch_bytes: 200, needs_keys: true };
-    let refuse = |bytes: Vec<u8>| Log::new().produce(bytes.into(), limits).expect_err("a bad batch").0;
-    let good = encoded(&some_records(0..2)).bytes.to_vec();
-    assert!(Log::new().produce(good.clone().into(), limits).is_ok());
-    let with = |at: usize, byte: u8| {
-        let mut bytes = good.clone();
-        bytes[at] ^= byte;
-        bytes
-    };
-    assert_eq!(refuse(with(good.len() - 1, 1)), ErrorKind::Corrupt, "a flipped payload bit");
-    assert_eq!(refuse(with(7, 1)), ErrorKind::Refused, "a base offset");
-    assert_eq!(refuse(good[..80].to_vec()), ErrorKind::Corrupt, "a torn batch");
-    assert_eq!(refuse(encoded(&some_records(0..50)).bytes.to_vec()), ErrorKind::TooLarge);
-    let keyless = Record { key: None, ..some_records(0..1).remove(0) };
-    assert_eq!(refuse(encoded(&[keyless]).bytes.to_vec()), ErrorKind::Refused, "compaction needs keys");
-    let mut void = BatchBuilder::new(Offset(0)).transactional();
-    void.push(&some_records(0..1)[0]);
-    assert_eq!(refuse(void.build().bytes.to_vec()), ErrorKind::Denied, "a transaction without an id");
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,97 +285,4 @@ async fn groups_with_members_are_not_written_and_a_planned_append_failure_append
     let mut follower = ledger.follow(LedgerTopic::Map).await.expect("followed");
     assert_eq!(follower.next().await.expect("one"), crate::endpoint::LedgerEvent::Entry(entries[0].clone()));
     assert_eq!(follower.next().await.expect("no second"), crate::endpoint::LedgerEvent::CaughtUp);
-}
-
-/// One step of the life of two copiers of the same numbers, each a loop of attach and send.
-#[derive(Debug, Clone)]
-enum Step {
-    /// A copier sends this many batches, or attaches if it has no writer.
-    Copy(bool, u8),
-    /// It is killed with what it has on the way.
-    Kill(bool),
-    Disturb(u8, Disturbance),
-    Release,
-    Elect,
-    Restart,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let disturbance = prop_oneof![
-        Just(Disturbance::LoseRequest),
-        Just(Disturbance::LoseAck),
-        Just(Disturbance::Hold),
-        Just(Disturbance::Refuse(ErrorKind::Attach)),
-    ];
-    prop_oneof![
-        8 => (any::<bool>(), 1..9u8).prop_map(|(who, batches)| Step::Copy(who, batches)),
-        1 => any::<bool>().prop_map(Step::Kill),
-        2 => (0..4u8, disturbance).prop_map(|(skipping, what)| Step::Disturb(skipping, what)),
-        2 => Just(Step::Release),
-        1 => Just(Step::Elect),
-        1 => Just(Step::Restart),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Compare-and-append under fire: both copiers cut batches alike (as `facts/live-measurements` §3b demands) and
-    /// attach after every failure; whatever happens, the log is a prefix of the numbers.
-    #[test]
-    fn two_copiers_under_fire_lose_and_double_nothing(steps in prop::collection::vec(step(), 1..60)) {
-        let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        clock.expect("a runtime").block_on(async {
-            let (cluster, route) = cluster();
-            let mut copiers: [Option<(Opened, i64)>; 2] = [None, None];
-            for step in steps {
-                match step {
-                    Step::Copy(who, batches) => copy(&cluster, &route, &mut copiers[usize::from(who)], batches).await,
-                    Step::Kill(who) => copiers[usize::from(who)] = None,
-                    Step::Disturb(skipping, what) => cluster.disturb(&route.target, skipping.into(), what),
-                    Step::Release => cluster.release_held(),
-                    Step::Elect => cluster.elect(&route.target),
-                    Step::Restart => cluster.restart(&route.target),
-                }
-                let copied: Vec<i64> = cluster.committed(&route.target).iter().map(|r| r.timestamp_ms).collect();
-                assert!(copied.iter().copied().eq(0..copied.len() as i64), "{copied:?}");
-            }
-        });
-    }
-}
-
-/// Batches of 1, 2, 3, 1, 2, 3, … records: where one begins, the next begins behind it.
-fn batch_at(start: i64) -> std::ops::Range<i64> {
-    let (sixes, rest) = (start / 6 * 6, start % 6);
-    sixes + rest..sixes + [1, 3, 6].into_iter().find(|end| *end > rest).expect("less than 6")
-}
-
-async fn copy(cluster: &MemoryCluster, route: &Route, copier: &mut Option<(Opened, i64)>, batches: u8) {
-    if copier.is_none() {
-        let opened = open(cluster, route).await;
-        let end = opened.end.0;
-        *copier = Some((opened, end));
-    }
-    let (opened, next) = copier.as_mut().expect("opened just now");
-    let mut failed = false;
-    let mut deliveries = Vec::new();
-    for _ in 0..batches {
-        let numbers = batch_at(*next);
-        let sent = opened.writer.send(encoded(&some_records(numbers.clone())), Offset(*next));
-        match timeout(Duration::from_millis(10), sent).await {
-            Ok(Ok(delivery)) => deliveries.push((*next, delivery)),
-            Ok(Err(_)) => failed = true,
-            Err(_) => break,
-        }
-        *next = numbers.end;
-    }
-    for (expected, delivery) in deliveries {
-        match timeout(Duration::from_millis(10), delivery).await {
-            Ok(Ok(base)) => failed |= base.0 != expected,
-            _ => failed = true,
-        }
-    }
-    if failed {
-        *copier = None;
-    }
 }
