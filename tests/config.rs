@@ -367,7 +367,7 @@ fn variables_override_the_file() {
     )
     .unwrap();
     let link = &config.links[&"dr".into()];
-    assert_eq!(link.start, Start::At(1_763_712_000_000));
+    assert_eq!(link.start, Start::Time(1_763_712_000_000));
     assert_eq!(link.topics, ["orders|payments{1,2}"]);
     assert_eq!(link.replication_factor, Some(3));
     assert_eq!(link.rate_limit_bytes, Some(50 << 20));
@@ -380,9 +380,9 @@ fn variables_override_the_file() {
 #[test]
 fn start_naming_and_retention_take_each_of_their_forms() {
     assert_eq!(link("start = 'latest'").start, Start::Latest);
-    assert_eq!(link("start = '2026-11-21T08:00:00Z'").start, Start::At(1_795_248_000_000));
-    assert_eq!(link("start = 2026-11-21T08:00:00Z").start, Start::At(1_795_248_000_000));
-    assert_eq!(link("start = 1795248000000").start, Start::At(1_795_248_000_000));
+    assert_eq!(link("start = '2026-11-21T08:00:00Z'").start, Start::Time(1_795_248_000_000));
+    assert_eq!(link("start = 2026-11-21T08:00:00Z").start, Start::Time(1_795_248_000_000));
+    assert_eq!(link("start = 1795248000000").start, Start::Time(1_795_248_000_000));
     assert_eq!(
         link("retention = { at_least = '7d' }").retention,
         Retention::AtLeast(std::time::Duration::from_secs(604_800))

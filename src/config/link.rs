@@ -8,7 +8,10 @@ use regex::RegexBuilder;
 
 use super::intervals::Intervals;
 use super::section::{Section, expected, from_environment, text};
-use crate::model::TopicName;
+pub use crate::policy::naming::Naming;
+pub use crate::policy::resolution::RetentionOvertook;
+pub use crate::policy::start::Start;
+pub use crate::policy::topic_config::Retention;
 
 /// One link. Patterns are anchored regular expressions, known to compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,31 +46,6 @@ pub struct LinkConfig {
     pub intervals: Intervals,
 }
 
-/// Where copying begins in topics that exist when the link is born; later topics are always copied from their first
-/// record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
-    /// With the first record still there.
-    #[default]
-    Earliest,
-    /// With the first record written after the link was born.
-    Latest,
-    /// With the first record at or after this time, milliseconds since 1970.
-    At(i64),
-}
-
-/// What a topic is called on the target.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Naming {
-    /// As at the source.
-    #[default]
-    Identity,
-    /// With this text in front.
-    Prefix(String),
-    /// As the table says; topics not in it keep their name.
-    Rename(BTreeMap<TopicName, TopicName>),
-}
-
 /// How payloads may travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Plane {
@@ -76,26 +54,6 @@ pub enum Plane {
     Auto,
     /// Unopened record batches only; a topic that cannot travel so is a named problem.
     Batches,
-}
-
-/// How long the target keeps records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Retention {
-    /// As long as the source.
-    #[default]
-    Same,
-    /// As long as the source, but at least this long.
-    AtLeast(Duration),
-}
-
-/// What to do when the source removed records before they were copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RetentionOvertook {
-    /// Halt the partition until an operator decides.
-    #[default]
-    Halt,
-    /// Record the exact lost range and go on behind it.
-    Continue,
 }
 
 impl LinkConfig {
@@ -181,7 +139,7 @@ fn start(section: &mut Section<'_>) -> Option<Start> {
                 time => {
                     let time = humantime::parse_rfc3339_weak(time).map_err(|_| HINT.to_owned())?;
                     let since = time.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| HINT.to_owned())?;
-                    return i64::try_from(since.as_millis()).map(Start::At).map_err(|_| HINT.to_owned());
+                    return i64::try_from(since.as_millis()).map(Start::Time).map_err(|_| HINT.to_owned());
                 }
             },
             ValueKind::I64(millis) => millis,
@@ -191,7 +149,7 @@ fn start(section: &mut Section<'_>) -> Option<Start> {
         if millis < 100_000_000_000 {
             return Err(format!("{millis} looks like seconds: {HINT}"));
         }
-        Ok(Start::At(millis))
+        Ok(Start::Time(millis))
     })
 }
 

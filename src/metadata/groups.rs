@@ -11,7 +11,8 @@ use futures::stream::{self, StreamExt};
 use crate::endpoint::{
     CommittedOffset, ErrorKind, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, Result,
 };
-use crate::ledger::{ControlRecord, GroupRecord, Ledger, RouteMap};
+use crate::ledger::record::GroupRecord;
+use crate::ledger::{ControlRecord, Ledger, RouteMap};
 use crate::model::{GroupId, Offset, TopicPartition};
 use crate::offsets::Translation;
 use crate::policy::group::{Decision, Known, Positions, decide};
@@ -25,7 +26,7 @@ pub struct Groups {
     source: Arc<dyn GroupReader>,
     target: Arc<dyn GroupReader>,
     writer: Arc<dyn GroupWriter>,
-    ledger: Arc<Ledger>,
+    ledger: Ledger,
     selection: Selection,
     /// Positions committed in full agreement with the target, by group: an unchanged group costs no request.
     settled: BTreeMap<GroupId, Positions>,
@@ -111,7 +112,7 @@ impl Groups {
         source: Arc<dyn GroupReader>,
         target: Arc<dyn GroupReader>,
         writer: Arc<dyn GroupWriter>,
-        ledger: Arc<Ledger>,
+        ledger: Ledger,
         selection: Selection,
     ) -> Self {
         Self { source, target, writer, ledger, selection, settled: BTreeMap::new() }
@@ -164,7 +165,7 @@ impl Groups {
                     continue;
                 }
             };
-            let record = self.ledger.view().group(&group.id).unwrap_or_default();
+            let record = self.ledger.view().group(&group.id).map(|r| (*r).clone()).unwrap_or_default();
             let decision = decide(Known {
                 wanted: &group.wanted,
                 target: &current,
@@ -194,6 +195,7 @@ impl Groups {
             ControlRecord::Group(group.id.clone(), record.clone())
         });
         self.ledger.append(intents.collect()).await?;
+        let writer = &self.writer;
         let outcomes: Vec<_> = stream::iter(commits)
             .map(|(group, record, positions)| {
                 let offsets: GroupOffsets = positions
@@ -203,7 +205,7 @@ impl Groups {
                         (at.clone(), CommittedOffset { offset: *offset, metadata })
                     })
                     .collect();
-                async move { (self.writer.commit_offsets(&group.id, &offsets).await, group, record, positions) }
+                async move { (writer.commit_offsets(&group.id, &offsets).await, group, record, positions) }
             })
             .buffer_unordered(COMMITS_AT_ONCE)
             .collect()
@@ -245,7 +247,9 @@ fn translate_group(id: &GroupId, offsets: &GroupOffsets, mirrored: &Mirrored) ->
                         PositionVerdict::At(target.clone(), offset)
                     }
                     Translation::Ahead { .. } => PositionVerdict::Waiting,
-                    Translation::BeforeTheMirror { first } => PositionVerdict::BeforeTheMirror(first - committed.offset),
+                    Translation::BeforeTheMirror { first } => {
+                        PositionVerdict::BeforeTheMirror(first - committed.offset)
+                    }
                 }
             }
         };

@@ -143,7 +143,13 @@ impl Topics {
         Ok(())
     }
 
-    async fn create(&mut self, source: &TopicInfo, target: &TopicName, configs: &Configs, brokers: usize) -> Result<()> {
+    async fn create(
+        &mut self,
+        source: &TopicInfo,
+        target: &TopicName,
+        configs: &Configs,
+        brokers: usize,
+    ) -> Result<()> {
         let replication = self.replication(source, brokers);
         let wanted = topic_config::wanted(configs, self.rules.retention, replication, None);
         let spec = TopicSpec {
@@ -195,7 +201,8 @@ impl Topics {
                     }
                 }
                 Err(error) => {
-                    problems.push(format!("topic {target} could not be grown from {have} to {wanted} partitions: {error}"));
+                    problems
+                        .push(format!("topic {target} could not be grown from {have} to {wanted} partitions: {error}"));
                 }
             }
         }
@@ -267,7 +274,8 @@ impl Topics {
             let target = self.rules.naming.target(&source.name);
             let Some(info) = existing.get(&target) else { continue };
             if info.internal {
-                problems.push(format!("topic {target} is internal on the target: exclude {} or rename it", source.name));
+                problems
+                    .push(format!("topic {target} is internal on the target: exclude {} or rename it", source.name));
                 continue;
             }
             let both = source.partitions.len().min(info.partitions.len()) as i32;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::model::TopicName;
 
 /// The naming rule of a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Naming {
     /// Same name on both sides.
+    #[default]
     Identity,
     /// A fixed text in front.
     Prefix(String),

@@ -2,6 +2,16 @@
 
 use crate::model::{HaltReason, LinkName, Resolution, TopicPartition};
 
+/// What happens when the source removed records before they were copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RetentionOvertook {
+    /// Halt the partition until an operator decides.
+    #[default]
+    Halt,
+    /// Record the exact lost range and go on behind it.
+    Continue,
+}
+
 /// The decisions a halt allows, each with its consequence; empty when only the cause can be mended.
 pub fn choices(reason: HaltReason) -> &'static [(Resolution, &'static str)] {
     use HaltReason::*;

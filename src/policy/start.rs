@@ -3,9 +3,10 @@
 use crate::model::Offset;
 
 /// The start rule of a link, for topics that exist when the link is born.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// The first record still there.
+    #[default]
     Earliest,
     /// Records produced from now on.
     Latest,

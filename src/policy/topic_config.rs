@@ -9,9 +9,10 @@ use crate::endpoint::{ConfigChange, ConfigEntry, ConfigOrigin};
 pub type Configs = BTreeMap<String, ConfigEntry>;
 
 /// How long the target keeps records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Retention {
     /// As the source.
+    #[default]
     Same,
     /// As the source, but never shorter than this.
     AtLeast(Duration),

@@ -3,15 +3,22 @@
 //!
 //! Nothing here writes records; what it appends to the ledger (birth, an obeyed decision) is durable before it is used.
 
-use std::sync::atomic::Ordering;
-
 use crate::endpoint::{Bounds, Error, ErrorKind, Opened, View, Writer};
-use crate::ledger::{Born, RouteMap};
+use crate::ledger::record::Born;
+use crate::ledger::{ControlKey, ControlRecord, RouteMap};
 use crate::model::{Halt, HaltReason, LeaderEpoch, Offset, OffsetRange, PartitionState, ProtectionLevel, Resolution};
 use crate::offsets::OffsetMap;
+use crate::policy::resolution::RetentionOvertook;
 use crate::replication::anchor::{self, Anchored};
-use crate::replication::replicator::{Ended, OnRetentionLoss, Replicator};
+use crate::replication::replicator::{Ended, Replicator};
 use crate::replication::tail::{Cursor, TailReport, take_over};
+
+/// The ends of the target's log as the writer's opening proved them.
+#[derive(Clone, Copy)]
+struct TargetLog {
+    end: Offset,
+    log_start: Offset,
+}
 
 /// A route ready to move records.
 pub(super) struct Attached {
@@ -29,21 +36,22 @@ pub(super) struct Attached {
 impl Replicator {
     pub(super) async fn attach(&self) -> Result<Attached, Ended> {
         self.monitor.enter(PartitionState::Attaching);
-        self.monitor.attached.fetch_add(1, Ordering::Relaxed);
+        self.monitor.metrics.attached();
         let _turn = self.ends.attach_turns.acquire().await.expect("the semaphore is never closed");
         let decision = self.ends.ledger.view().resolution(&self.route().target).map(|r| r.decision);
-        let opened = self.open_target().await?;
+        let Opened { writer, end, log_start, has_producer_state, .. } = self.open_target().await?;
+        let target = TargetLog { end, log_start };
         let bounds = self.source_bounds().await?;
-        let map = self.map_of_route(&opened, bounds, decision).await?;
+        let map = self.map_of_route(target, bounds, decision).await?;
         // The map is worked on as a copy: other tasks read it while both clusters are asked.
         let mut draft = map.lock().expect("no panic while held").clone();
-        self.reconcile(&mut draft, &opened, bounds, decision).await?;
+        self.reconcile(&mut draft, target, bounds, decision).await?;
         let attached = Attached {
-            writer: opened.writer,
+            writer,
             position: draft.position(),
-            expected: opened.end,
+            expected: target.end,
             last_epoch: draft.last_epoch(),
-            level: if opened.has_producer_state { ProtectionLevel::Guarded } else { ProtectionLevel::ProbeOnly },
+            level: if has_producer_state { ProtectionLevel::Guarded } else { ProtectionLevel::ProbeOnly },
             map: map.clone(),
         };
         *map.lock().expect("no panic while held") = draft;
@@ -71,7 +79,7 @@ impl Replicator {
     /// map flush cannot skip records.
     async fn map_of_route(
         &self,
-        opened: &Opened,
+        target: TargetLog,
         bounds: Bounds,
         decision: Option<Resolution>,
     ) -> Result<RouteMap, Ended> {
@@ -81,28 +89,32 @@ impl Replicator {
             let unlike = |a: Option<_>, b: Option<_>| matches!((a, b), (Some(a), Some(b)) if a != b);
             let forgotten = match decision {
                 Some(Resolution::Resend) => Some(bounds.log_start),
-                Some(Resolution::SkipLoss) if self.halted_for(HaltReason::SourceTruncated) => Some(bounds.high_watermark),
+                Some(Resolution::SkipLoss) if self.halted_for(HaltReason::SourceTruncated) => {
+                    Some(bounds.high_watermark)
+                }
                 _ => None,
             };
             if let Some(first_source) = forgotten {
-                return self.bear(first_source, opened.end).await;
+                return self.bear(first_source, target.end).await;
             }
             if unlike(born.route.source_id, route.source_id) {
-                let detail = format!("{} was deleted and created again: its id is no longer the one copied", route.source);
+                let detail =
+                    format!("{} was deleted and created again: its id is no longer the one copied", route.source);
                 return Err(halt(HaltReason::SourceRecreated, detail));
             }
             if unlike(born.route.target_id, route.target_id) {
-                let detail = format!("{} was deleted and created again: its id is no longer the one written", route.target);
+                let detail =
+                    format!("{} was deleted and created again: its id is no longer the one written", route.target);
                 return Err(halt(HaltReason::TargetRecreated, detail));
             }
-            return Ok(view.route_map(&route.target).expect("a born route has a map"));
+            return self.stored_map(&born);
         }
-        if opened.end > opened.log_start {
+        if target.end > target.log_start {
             match decision {
-                Some(Resolution::Adopt) => return self.bear(bounds.log_start, opened.log_start).await,
+                Some(Resolution::Adopt) => return self.bear(bounds.log_start, target.log_start).await,
                 Some(Resolution::Resend) => {}
                 _ => {
-                    let held = opened.end - opened.log_start;
+                    let held = target.end - target.log_start;
                     let detail = format!("{} already holds {held} offsets this link has no map for", route.target);
                     return Err(halt(HaltReason::TargetNotEmpty, detail));
                 }
@@ -113,25 +125,36 @@ impl Replicator {
             _ => None,
         };
         let first_source = self.start.first_offset(bounds.log_start, bounds.high_watermark, at_time);
-        self.bear(first_source, opened.end).await
+        self.bear(first_source, target.end).await
     }
 
     async fn bear(&self, first_source: Offset, target_start: Offset) -> Result<RouteMap, Ended> {
         let born = Born { route: self.route().clone(), first_source, target_start };
-        Ok(self.ends.ledger.bear(born).await?)
+        self.ends.ledger.append(vec![ControlRecord::Born(born)]).await?;
+        Ok(self.ends.ledger.set_map(&self.route().target, OffsetMap::new(first_source, target_start)))
+    }
+
+    /// The map as stored. None, or one of an earlier birth: the process ended between birth and first flush.
+    fn stored_map(&self, born: &Born) -> Result<RouteMap, Ended> {
+        let target = &self.route().target;
+        let birth = (born.first_source, born.target_start);
+        match self.ends.ledger.map(target)? {
+            Some(map) if map.lock().expect("no panic while held").born() == birth => Ok(map),
+            _ => Ok(self.ends.ledger.set_map(target, OffsetMap::new(birth.0, birth.1))),
+        }
     }
 
     /// Holds the map against both logs and mends what may be mended; everything else halts with its name.
     async fn reconcile(
         &self,
         map: &mut OffsetMap,
-        opened: &Opened,
+        target: TargetLog,
         bounds: Bounds,
         decision: Option<Resolution>,
     ) -> Result<(), Ended> {
         let route = self.route();
-        if opened.end < map.target_end() {
-            self.lost_tail(map, opened)?;
+        if target.end < map.target_end() {
+            self.lost_tail(map, target)?;
         }
         self.source_still_holds(map, bounds).await?;
         let anchored = anchor::verify(
@@ -140,7 +163,7 @@ impl Replicator {
             &*self.ends.source_points,
             bounds.log_start,
             &*self.ends.target_points,
-            opened.log_start,
+            target.log_start,
         );
         match anchored.await? {
             Anchored::Proven => {}
@@ -154,23 +177,23 @@ impl Replicator {
                 return Err(halt(HaltReason::TargetRewritten, detail));
             }
         }
-        if opened.end > map.target_end() {
-            self.take_over_tail(map, opened, bounds, decision).await?;
+        if target.end > map.target_end() {
+            self.take_over_tail(map, target, bounds, decision).await?;
         }
         self.retention(map, bounds, decision)
     }
 
     /// The target ends below what we know it held: an unclean election took acknowledged records. They are copied again.
-    fn lost_tail(&self, map: &mut OffsetMap, opened: &Opened) -> Result<(), Ended> {
+    fn lost_tail(&self, map: &mut OffsetMap, target: TargetLog) -> Result<(), Ended> {
         let route = self.route();
-        let lost = map.target_end() - opened.end;
-        if route.target_id.is_none() && map.anchors().iter().all(|a| a.target >= opened.end) && opened.end.0 == 0 {
+        let lost = map.target_end() - target.end;
+        if route.target_id.is_none() && map.anchors().iter().all(|a| a.target >= target.end) && target.end.0 == 0 {
             let detail = format!("{} is empty, and its brokers do not tell whether it is the same topic", route.target);
             return Err(halt(HaltReason::TargetRecreated, detail));
         }
-        map.truncate_target(opened.end);
+        map.truncate_target(target.end);
         tracing::error!(
-            %route, lost, end = %opened.end, position = %map.position(),
+            %route, lost, end = %target.end, position = %map.position(),
             "the target lost acknowledged records (unclean election): copying them again"
         );
         Ok(())
@@ -180,8 +203,11 @@ impl Replicator {
     async fn source_still_holds(&self, map: &OffsetMap, bounds: Bounds) -> Result<(), Ended> {
         let source = &self.route().source;
         if bounds.high_watermark < map.position() {
-            let detail =
-                format!("{source} ends at {}, but everything below {} was copied", bounds.high_watermark, map.position());
+            let detail = format!(
+                "{source} ends at {}, but everything below {} was copied",
+                bounds.high_watermark,
+                map.position()
+            );
             return Err(halt(HaltReason::SourceTruncated, detail));
         }
         let Some(last) = map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN) else { return Ok(()) };
@@ -206,7 +232,7 @@ impl Replicator {
     async fn take_over_tail(
         &self,
         map: &mut OffsetMap,
-        opened: &Opened,
+        target: TargetLog,
         bounds: Bounds,
         decision: Option<Resolution>,
     ) -> Result<(), Ended> {
@@ -214,13 +240,13 @@ impl Replicator {
         let vanishing = bounds.log_start > map.position() || self.source_is_compacted().await?;
         let unread = OffsetRange::new(map.position().max(bounds.log_start).min(bounds.last_stable), bounds.last_stable);
         let mut source = Cursor::new(&*self.ends.source_points, &route.source, View::Committed, unread);
-        let tail_start = map.target_end().max(opened.log_start);
-        let tail = OffsetRange::new(tail_start, opened.end);
-        let mut target = Cursor::new(&*self.ends.target_points, &route.target, View::Log, tail);
+        let tail_start = map.target_end().max(target.log_start);
+        let tail = OffsetRange::new(tail_start, target.end);
+        let mut written = Cursor::new(&*self.ends.target_points, &route.target, View::Log, tail);
         let accept_foreign = decision == Some(Resolution::Adopt) && self.halted_for(HaltReason::ForeignWrite);
-        let report = take_over(map, &mut source, &mut target, vanishing, accept_foreign).await?;
-        self.monitor.duplicated.fetch_add(report.duplicated, Ordering::Relaxed);
-        self.monitor.unverifiable.fetch_add(report.unverifiable, Ordering::Relaxed);
+        let report = take_over(map, &mut source, &mut written, vanishing, accept_foreign).await?;
+        self.monitor.metrics.duplicated(report.duplicated);
+        self.monitor.metrics.unverifiable(report.unverifiable);
         let TailReport { matched, duplicated, unverifiable, foreign } = report;
         if let Some(at) = foreign {
             let detail = format!(
@@ -247,13 +273,14 @@ impl Replicator {
             return Ok(());
         }
         let lost = OffsetRange::new(map.position(), bounds.log_start);
-        let accepted = decision == Some(Resolution::SkipLoss) || self.ends.on_retention_loss == OnRetentionLoss::Continue;
+        let accepted =
+            decision == Some(Resolution::SkipLoss) || self.ends.retention_overtook == RetentionOvertook::Continue;
         if !accepted {
             let detail = format!("{} no longer has offsets {lost}, which were not copied yet", self.route().source);
             return Err(halt(HaltReason::RetentionOvertook, detail));
         }
         tracing::error!(route = %self.route(), %lost, "retention removed records before they were copied: going on behind them");
-        self.monitor.lost.fetch_add(lost.span() as u64, Ordering::Relaxed);
+        self.monitor.metrics.lost(lost.span() as u64);
         map.skip(lost);
         Ok(())
     }
@@ -266,7 +293,8 @@ impl Replicator {
     async fn settle(&self, decision: Option<Resolution>) -> Result<(), Ended> {
         let target = &self.route().target;
         if decision.is_some() || self.ends.ledger.view().halt(target).is_some() {
-            self.ends.ledger.clear_halt(target).await?;
+            let answered = [ControlKey::Resolution(target.clone()), ControlKey::Halt(target.clone())];
+            self.ends.ledger.append(answered.map(ControlRecord::Removed).to_vec()).await?;
         }
         Ok(())
     }

@@ -14,5 +14,5 @@ mod tail;
 mod window;
 
 pub use monitor::{LagReport, RouteMonitor};
-pub use replicator::{Ends, OnRetentionLoss};
+pub use replicator::Ends;
 pub use supervisor::{Assigned, Supervisor};

@@ -8,12 +8,12 @@ use tokio::sync::{Notify, watch};
 
 use crate::endpoint::Bounds;
 use crate::ledger::RouteMap;
-use crate::model::{Offset, PartitionState, Route};
+use crate::model::{LinkName, Offset, PartitionState, Route};
 use crate::policy::lag::LagClock;
 use crate::replication::anchor::AnchorSlot;
+use crate::telemetry::metrics::RouteMetrics;
 
 /// One route's face; shared.
-#[derive(Debug)]
 pub struct RouteMonitor {
     route: Route,
     state: watch::Sender<PartitionState>,
@@ -24,14 +24,7 @@ pub struct RouteMonitor {
     pub records: AtomicU64,
     /// Bytes of record batches copied by this process.
     pub bytes: AtomicU64,
-    /// Target records that repeat earlier ones, found at attach.
-    pub duplicated: AtomicU64,
-    /// Target records whose source record is gone, found at attach.
-    pub unverifiable: AtomicU64,
-    /// Source offsets that retention removed before they were copied.
-    pub lost: AtomicU64,
-    /// How often the route has attached.
-    pub attached: AtomicU64,
+    pub(super) metrics: RouteMetrics,
     /// Woken when an operator decided about this route.
     pub(super) decided: Notify,
 }
@@ -55,8 +48,9 @@ pub struct LagReport {
 
 impl RouteMonitor {
     /// A route that does not run yet.
-    pub fn new(route: Route) -> Self {
+    pub fn new(link: &LinkName, route: Route) -> Self {
         Self {
+            metrics: RouteMetrics::new(link, &route.target),
             route,
             state: watch::channel(PartitionState::Stopped).0,
             map: Mutex::default(),
@@ -64,10 +58,6 @@ impl RouteMonitor {
             lag: Mutex::default(),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            duplicated: AtomicU64::new(0),
-            unverifiable: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            attached: AtomicU64::new(0),
             decided: Notify::new(),
         }
     }
@@ -114,7 +104,8 @@ impl RouteMonitor {
         Some((map.position(), map.target_end()))
     }
 
-    pub(super) fn copied(&self, records: u64, bytes: u64) {
+    pub(super) fn copied(&self, records: u64, bytes: u64, took: Duration) {
+        self.metrics.copied(records, bytes, took);
         self.records.fetch_add(records, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }

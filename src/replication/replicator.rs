@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Sink, Source, Writer};
-use crate::ledger::{Ledger, RouteMap};
+use crate::ledger::record::HaltRecord;
+use crate::ledger::{ControlRecord, Ledger, RouteMap};
 use crate::model::{
-    Batch, EncodedBatch, Halt, HaltReason, Offset, PartitionState, Payload, ProducerIdentity, ProtectionLevel, Route,
+    Batch, EncodedBatch, Halt, HaltReason, LinkName, Offset, PartitionState, Payload, ProducerIdentity,
+    ProtectionLevel, Route,
 };
+use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::attach::Attached;
 use crate::replication::monitor::RouteMonitor;
@@ -27,17 +31,10 @@ const RETRY_LONGEST: Duration = Duration::from_secs(10);
 /// Causes that people mend outside Twinlog are looked at again this often.
 const HALT_RETRY: Duration = Duration::from_secs(30);
 
-/// Whether records lost to the source's retention stop a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnRetentionLoss {
-    /// Halt until an operator decides.
-    Halt,
-    /// Go on behind the lost range, and keep it on record.
-    Continue,
-}
-
 /// Everything a link's replicators talk to; the source side is read-only by type.
 pub struct Ends {
+    /// The link's name, for people.
+    pub link: LinkName,
     /// The source's catalog: bounds, epochs, settings.
     pub catalog: Arc<dyn Catalog>,
     /// The source's shared fetch.
@@ -49,7 +46,7 @@ pub struct Ends {
     /// Single looks at the target.
     pub target_points: Arc<dyn PointReader>,
     /// The link's durable state.
-    pub ledger: Arc<Ledger>,
+    pub ledger: Ledger,
     /// Whom the target knows all owners of this link as.
     pub producer: ProducerIdentity,
     /// The target's `producer.id.expiration.ms`: older data is not protected by producer state.
@@ -57,7 +54,7 @@ pub struct Ends {
     /// The link's rate limit.
     pub rate: ByteRate,
     /// What retention loss does.
-    pub on_retention_loss: OnRetentionLoss,
+    pub retention_overtook: RetentionOvertook,
     /// True while the map cannot be made durable: nothing more is sent.
     pub map_stalled: watch::Receiver<bool>,
     /// Bounds how many routes attach at a time.
@@ -127,6 +124,7 @@ impl Replicator {
         let wait = match ended {
             Ended::Stopped => return false,
             Ended::Failed(error) => {
+                self.monitor.metrics.failed();
                 let wait = pace.next_delay();
                 tracing::warn!(route = %self.route(), %error, retry_in = ?wait, "replication interrupted");
                 let state = match error.kind {
@@ -155,9 +153,10 @@ impl Replicator {
         if known {
             return;
         }
-        let ways_out = crate::policy::resolution::ways_out(self.ends.ledger.link(), target, halt.reason);
+        let ways_out = crate::policy::resolution::ways_out(&self.ends.link, target, halt.reason);
+        let record = ControlRecord::Halt(target.clone(), HaltRecord { halt: halt.clone(), at_ms: unix_ms() });
         tracing::error!(route = %self.route(), reason = %halt.reason, detail = halt.detail, ?ways_out, "partition halted");
-        if let Err(error) = self.ends.ledger.record_halt(target, halt.clone()).await {
+        if let Err(error) = self.ends.ledger.append(vec![record]).await {
             tracing::warn!(route = %self.route(), %error, "the halt could not be recorded in the ledger");
         }
     }
@@ -187,13 +186,14 @@ impl Flow<'_> {
     async fn run(&mut self, pace: &mut Pace) -> Ended {
         let ends = self.replicator.ends.clone();
         let mut map_stalled = ends.map_stalled.clone();
+        let mut nothing = 0;
         loop {
             let may_read = self.ready.is_none() && self.window.len() < WINDOW_MAX;
             // One batch in flight where producer state does not protect: what failed is probed before it is repeated.
             let slot = self.level == ProtectionLevel::Guarded || self.window.is_empty();
             let (ready, owed) = match &mut self.ready {
                 Some(ready) => (Some(&ready.batch), &mut ready.owed),
-                None => (None, &mut 0),
+                None => (None, &mut nothing),
             };
             let unpaid = *owed > 0;
             let may_send = ready.is_some() && !unpaid && slot;
@@ -205,7 +205,7 @@ impl Flow<'_> {
                     Ok(()) => pace.reset(),
                     Err(ended) => return ended,
                 },
-                _ = map_stalled.wait_for(|stalled| !stalled), if *ends.map_stalled.borrow() => {}
+                () = until_flushed(&mut map_stalled), if *ends.map_stalled.borrow() => {}
                 () = ends.rate.pass(owed), if unpaid => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send && !*ends.map_stalled.borrow() => match sent {
                     Ok(sent) => self.sent(sent),
@@ -231,8 +231,7 @@ impl Flow<'_> {
 
     /// State of a producer expires by *record* time (facts/live-measurements §3): data older than that is unprotected.
     fn set_level(&mut self, batch: &EncodedBatch) {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-        let age_ms = now_ms.saturating_sub(batch.max_timestamp_ms);
+        let age_ms = unix_ms().saturating_sub(batch.max_timestamp_ms);
         let level = if age_ms < self.replicator.ends.producer_expiration.as_millis() as i64 {
             ProtectionLevel::Guarded
         } else {
@@ -277,7 +276,7 @@ impl Flow<'_> {
         let mut anchor = monitor.anchor.lock().expect("no panic while held");
         anchor.acked(&batch.bytes, last_source, target_end + -1, level);
         drop(anchor);
-        monitor.copied(u64::from(batch.records), batch.bytes.len() as u64);
+        monitor.copied(u64::from(batch.records), batch.bytes.len() as u64, sent.sent_at.elapsed());
         Ok(())
     }
 
@@ -312,9 +311,18 @@ impl Flow<'_> {
     }
 }
 
+/// Resolves once the map can be made durable again. Cancel-safe.
+async fn until_flushed(map_stalled: &mut watch::Receiver<bool>) {
+    let _ = map_stalled.wait_for(|stalled| !stalled).await;
+}
+
+fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
 /// Hands a ready batch to the writer; pending for ever without one. Cancel-safe, as the writer's `send` is.
 async fn send(writer: &mut dyn Writer, ready: Option<&Batch>, expected: Offset) -> Result<Sent, Error> {
     let Some(Payload::Batches(batch)) = ready.map(|b| &b.payload) else { return std::future::pending().await };
     let delivery = writer.send(batch.clone(), expected).await?;
-    Ok(Sent { batch: batch.clone(), expected, delivery })
+    Ok(Sent { batch: batch.clone(), expected, delivery, sent_at: Instant::now() })
 }

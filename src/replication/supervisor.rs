@@ -63,7 +63,7 @@ impl Supervisor {
         let mut running = self.running.lock().expect("no panic while held");
         for (target, assigned) in wanted {
             let run = running.entry(target).or_insert_with(|| Running {
-                monitor: Arc::new(RouteMonitor::new(assigned.route.clone())),
+                monitor: Arc::new(RouteMonitor::new(&self.ends.link, assigned.route.clone())),
                 stop: self.scope.stopping().child_token(),
                 task: None,
             });

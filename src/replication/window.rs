@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 
+use tokio::time::Instant;
+
 use crate::endpoint::{Delivery, Result};
 use crate::model::{EncodedBatch, Offset, OffsetRange};
 use crate::runtime::memory::Permit;
@@ -21,6 +23,7 @@ pub(super) struct Sent {
     pub(super) batch: EncodedBatch,
     pub(super) expected: Offset,
     pub(super) delivery: Delivery,
+    pub(super) sent_at: Instant,
 }
 
 /// The head of the window has come to an outcome.
