@@ -8,7 +8,7 @@ use support::batch::{Batch, Codec, open};
 use support::raw::Client;
 use support::record::{Record, Stored};
 use support::view::{Seen, View};
-use support::{Cluster, ClusterSpec, shared_source, unique, until};
+use support::{Cluster, ClusterSpec, shared_source, unique, until, until_some};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use twinlog::endpoint::{Error, ErrorKind, Reader, Security, Source};
@@ -129,8 +129,12 @@ fn orders(first: u64, count: u64, size: usize) -> Vec<Record> {
     (first..first + count).map(|id| Record::order(id, size)).collect()
 }
 
+/// All that is committed, once every transaction is decided (its markers are written after its end is answered).
 fn view(client: &Client, topic: &str, partition: i32) -> View {
-    View::read(client, topic, partition).expect("an independent view")
+    until_some(PATIENCE, "every transaction is decided", || {
+        let view = View::read(client, topic, partition).expect("an independent view");
+        (view.next() == client.bounds(topic, partition).expect("the log's ends").1).then_some(view)
+    })
 }
 
 #[test]
@@ -200,8 +204,9 @@ fn aborted_records_never_come_and_open_transactions_wait() {
     client.produce(&topic, 0, &batch(1, Codec::None).encode()).expect("written");
     assert!(reading.is_quiet(), "an undecided transaction was read");
     open.commit().expect("committed");
-    until(PATIENCE, "the transaction is decided", || view(client, &topic, 0).seen().len() == reading.seen.len() + 6);
+    let before = reading.seen.len();
     reading.matches(&view(client, &topic, 0));
+    assert_eq!(reading.seen.len(), before + 6);
     drop(reading);
     rig.stop();
 }

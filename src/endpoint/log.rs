@@ -59,6 +59,10 @@ pub trait Writer: Send {
     /// record must get; the writer checks its own count against it. Deliveries resolve in the order of sends; after the
     /// first failed one all later ones fail too. Cancel-safe: a dropped future has accepted nothing.
     async fn send(&mut self, batch: EncodedBatch, expected: Offset) -> Result<Delivery>;
+    /// Keeps one batch in flight (`probe only`: producer state may expire, so nothing may be repeated blindly), or as
+    /// many as the writer is set up for. Takes effect with the next batch; a writer that never has more than one in
+    /// flight has nothing to do. Whatever is set, one is in flight until the first ack after opening.
+    fn limit_in_flight(&mut self, _to_one: bool) {}
     /// Ends the writer: afterwards nothing of it can still be *newly* sent; what was on the wire is covered by
     /// compare-and-append.
     async fn close(self: Box<Self>);

@@ -3,15 +3,19 @@
 //! [`Cluster`] owns a cluster's metadata and makes [`Connection`]s; the catalog, admin, group and point-read contracts
 //! are implemented on it. Everything a broker sends is checked before it is believed.
 
+mod admin;
 mod api;
 mod brokers;
+mod catalog;
 mod chunks;
 mod connection;
 mod dialer;
+mod ends;
 mod fault;
 pub mod fetch;
 mod line;
 mod metadata;
+pub mod produce;
 mod sasl;
 mod scram;
 mod shape;
