@@ -98,6 +98,24 @@ async fn partitions_that_crowd_each_other_out_of_responses_are_never_taken_for_e
 }
 
 #[tokio::test]
+async fn whoever_was_served_goes_to_the_back() {
+    // Each response has room for one partition only.
+    let settings = FetchSettings { partition_bytes: 64 << 10, ..FetchSettings::for_budget(256 << 10) };
+    let rig = Rig::new(1, world((0..4).map(|_| dense(300, 8 << 10))), settings, 256 << 10).await;
+    let mut readers: Vec<_> = (0..4).map(|partition| rig.open(partition)).collect();
+    let mut last = readers.pop().expect("four readers");
+    let others = readers.into_iter().map(|mut reader| async move { read(&mut reader, 0, 300).await });
+    let others = tokio::spawn(futures::future::join_all(others));
+    read(&mut last, 0, 1).await;
+    let fetches: usize = rig.brokers.world().fetches.values().sum();
+    assert!(fetches <= 20, "the fourth partition was first served after {fetches} fetches");
+    assert_eq!(read(&mut last, 1, 300).await.len(), 299);
+    others.await.expect("the others come as well");
+    drop(last);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_hole_up_to_the_stable_offset_is_believed_when_the_partition_alone_is_asked() {
     let (mut holed, full) = (dense(3, 10), dense(2000, 100));
     holed.last_stable = 9;
