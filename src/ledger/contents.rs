@@ -9,8 +9,8 @@ use crate::endpoint::{Error, LedgerEntry};
 use crate::ledger::control::{ControlKey, ControlRecord};
 use crate::ledger::mapping::{self, MapEntryKey, MapSlot};
 use crate::ledger::record::{
-    BirthTopics, Born, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed, ResolutionRecord,
-    SeenPositions, SourceEnds, WantedConfigs,
+    BirthTopics, Born, ClaimRecord, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed,
+    ResolutionRecord, SeenPositions, SourceEnds, WantedConfigs,
 };
 use crate::model::{GroupId, ProducerIdentity, TopicName, TopicPartition};
 
@@ -18,7 +18,7 @@ use crate::model::{GroupId, ProducerIdentity, TopicName, TopicPartition};
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub link: Option<LinkRecord>,
-    pub claim: Option<Uuid>,
+    pub claim: Option<ClaimRecord>,
     pub lease: Option<LeaseRecord>,
     pub producer: Option<ProducerIdentity>,
     pub birth_topics: Option<Arc<BirthTopics>>,
@@ -41,7 +41,7 @@ impl Contents {
     pub fn apply(&mut self, record: ControlRecord) {
         match record {
             ControlRecord::Link(link) => self.link = Some(link),
-            ControlRecord::Claim(claim) => self.claim = Some(claim.holder),
+            ControlRecord::Claim(claim) => self.claim = Some(claim),
             ControlRecord::Lease(lease) => self.lease = Some(lease),
             ControlRecord::Producer(producer) => self.producer = Some(producer),
             ControlRecord::BirthTopics(topics) => self.birth_topics = Some(Arc::new(topics)),

@@ -26,8 +26,10 @@ pub struct LinkRecord {
 /// First thing a claimer appends to both topics: reading it back proves that everything before it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRecord {
-    /// The claimer.
+    /// The claimer; its lease record, which follows, bears the same.
     pub holder: Uuid,
+    /// The claimer's process, should it die before its lease is on record.
+    pub process: ProcessIdentity,
 }
 
 /// Who holds the ledger.

@@ -19,6 +19,8 @@ use crate::wire::metadata::Leader;
 pub(super) enum Question {
     /// First offset still there.
     LogStart,
+    /// First offset in the leader's own log; below it the log is in remote storage (KIP-405). ListOffsets v8 on.
+    LocalStart,
     /// Last stable offset.
     LastStable,
     /// High watermark.
@@ -40,6 +42,7 @@ impl Question {
     fn timestamp(self) -> i64 {
         match self {
             Question::LogStart => -2,
+            Question::LocalStart => -4,
             Question::LastStable | Question::HighWatermark => -1,
             Question::AtTime(at) => at,
         }

@@ -5,21 +5,28 @@
 
 mod admin;
 mod api;
+#[cfg(test)]
+mod broker_stub;
 mod brokers;
 mod catalog;
 mod chunks;
 mod connection;
+mod coordinators;
 mod dialer;
 mod ends;
 mod fault;
 pub mod fetch;
+mod groups;
 mod line;
 mod metadata;
+mod point;
 pub mod produce;
 mod sasl;
 mod scram;
 mod shape;
 mod tls;
+mod transactions;
+mod window;
 
 pub use brokers::Cluster;
 pub use connection::{Connection, DEFAULT_TIMEOUT};
@@ -27,3 +34,4 @@ pub use fault::error_of;
 pub use kafka_protocol::messages::ApiKey;
 pub use kafka_protocol::protocol::Request;
 pub use metadata::Leader;
+pub use point::Points;
