@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::limits::TopicLimits;
 use super::outbox::{Outbox, Seat, Sent};
 use super::piece::Piece;
 use super::request::{self, Part};
@@ -36,6 +37,8 @@ pub(super) struct Lane {
     connection: Weak<Connection>,
     outbox: Mutex<Outbox>,
     work: Notify,
+    /// Learnt through this connection and by it alone, so that a silent broker holds up nobody else's opening.
+    limits: TopicLimits,
 }
 
 impl Lane {
@@ -54,6 +57,7 @@ impl Lane {
             connection: Arc::downgrade(&connection),
             outbox: Mutex::new(Outbox::new(shared.settings.batches_in_flight_per_partition)),
             work: Notify::new(),
+            limits: TopicLimits::default(),
         });
         let task = Task {
             lane: lane.clone(),
@@ -83,11 +87,16 @@ impl Lane {
         Ok(Place { lane: self.clone(), seat, room })
     }
 
+    /// How large a batch each topic accepts.
+    pub fn limits(&self) -> &TopicLimits {
+        &self.limits
+    }
+
     /// A lane without connection or task, of which a test plays the broker.
     #[cfg(test)]
     pub fn detached(in_flight_per_partition: usize) -> Arc<Self> {
         let outbox = Mutex::new(Outbox::new(in_flight_per_partition));
-        Arc::new(Self { connection: Weak::new(), outbox, work: Notify::new() })
+        Arc::new(Self { connection: Weak::new(), outbox, work: Notify::new(), limits: TopicLimits::default() })
     }
 
     /// The queues.
@@ -294,7 +303,7 @@ impl Task {
             self.shared.doubt_metadata();
         }
         if verdict.kind == ErrorKind::TooLarge {
-            self.shared.limits.forget(&at.topic);
+            self.lane.limits.forget(&at.topic);
         }
         let words = answer.message.as_ref().map(|words| format!("; the broker says: {words}")).unwrap_or_default();
         error(verdict.kind, format!("{} (code {}{words})", verdict.meaning, answer.code))

@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 
 use super::attach::{Ends, Look, Sight};
 use super::lanes::Lanes;
-use super::limits::TopicLimits;
 use super::sequence;
 use super::writer::PartitionWriter;
 use crate::endpoint::{Error, ErrorKind, Opened, Result, Sink};
@@ -60,7 +59,6 @@ pub struct ProduceSink {
 pub(super) struct Shared {
     pub cluster: Cluster,
     pub settings: ProduceSettings,
-    pub limits: TopicLimits,
     metadata_in_doubt: AtomicBool,
 }
 
@@ -91,14 +89,13 @@ impl From<Error> for Attempt {
 impl ProduceSink {
     /// A sink for `cluster`. No I/O; lanes are tasks of `scope`, which fail what is in flight when it stops.
     pub fn new(cluster: Cluster, scope: TaskScope, settings: ProduceSettings) -> Self {
-        let shared =
-            Shared { cluster, settings, limits: TopicLimits::default(), metadata_in_doubt: AtomicBool::new(false) };
+        let shared = Shared { cluster, settings, metadata_in_doubt: AtomicBool::new(false) };
         let shared = Arc::new(shared);
         Self { lanes: Lanes::new(shared.clone(), scope), shared, epochs: Mutex::default() }
     }
 
     async fn attempt(&self, route: &Route, producer: ProducerIdentity) -> Result<Opened, Attempt> {
-        let Shared { cluster, settings, limits, .. } = &*self.shared;
+        let Shared { cluster, settings, .. } = &*self.shared;
         let at = &route.target;
         let leader = self.leader(route).await?;
         let lane = self.lanes.to(leader.broker_id).await?;
@@ -114,7 +111,8 @@ impl ProduceSink {
             producer,
             timeout: settings.timeout,
         };
-        let (look, batch_bytes_max) = tokio::join!(sight.look(), limits.get(&connection, &at.topic, settings.timeout));
+        let (look, batch_bytes_max) =
+            tokio::join!(sight.look(), lane.limits().get(&connection, &at.topic, settings.timeout));
         let Ends { end, log_start, state } = match look? {
             Look::Stable(ends) => ends,
             Look::Wait { reason, metadata_is_stale } => return Err(Attempt::Wait { reason, metadata_is_stale }),
