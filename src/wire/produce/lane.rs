@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use kafka_protocol::messages::ApiKey;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,9 @@ use crate::wire::Connection;
 
 /// A lane without writers keeps its connection this long.
 const VACANT_FOR: Duration = Duration::from_secs(30);
+/// Partitions of a lane that are opened at once: enough to hide the round trip, few enough that opening thousands of them
+/// takes little memory. A broker handles one question per connection at a time anyway.
+const OPENING_AT_ONCE: usize = 64;
 /// What the network may add to the time the broker itself may take for an answer.
 const NETWORK_MARGIN: Duration = Duration::from_secs(5);
 
@@ -39,6 +42,7 @@ pub(super) struct Lane {
     work: Notify,
     /// Learnt through this connection and by it alone, so that a silent broker holds up nobody else's opening.
     limits: TopicLimits,
+    opening: Semaphore,
 }
 
 impl Lane {
@@ -58,6 +62,7 @@ impl Lane {
             outbox: Mutex::new(Outbox::new(shared.settings.batches_in_flight_per_partition)),
             work: Notify::new(),
             limits: TopicLimits::default(),
+            opening: Semaphore::new(OPENING_AT_ONCE),
         });
         let task = Task {
             lane: lane.clone(),
@@ -87,6 +92,11 @@ impl Lane {
         Ok(Place { lane: self.clone(), seat, room })
     }
 
+    /// Waits for a turn to open a partition through this lane.
+    pub async fn turn_to_open(&self) -> SemaphorePermit<'_> {
+        self.opening.acquire().await.expect("the semaphore is never closed")
+    }
+
     /// How large a batch each topic accepts.
     pub fn limits(&self) -> &TopicLimits {
         &self.limits
@@ -96,7 +106,8 @@ impl Lane {
     #[cfg(test)]
     pub fn detached(in_flight_per_partition: usize) -> Arc<Self> {
         let outbox = Mutex::new(Outbox::new(in_flight_per_partition));
-        Arc::new(Self { connection: Weak::new(), outbox, work: Notify::new(), limits: TopicLimits::default() })
+        let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE));
+        Arc::new(Self { connection: Weak::new(), outbox, work, limits, opening })
     }
 
     /// The queues.

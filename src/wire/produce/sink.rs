@@ -99,6 +99,7 @@ impl ProduceSink {
         let at = &route.target;
         let leader = self.leader(route).await?;
         let lane = self.lanes.to(leader.broker_id).await?;
+        let turn = lane.turn_to_open().await;
         let Some(connection) = lane.connection() else {
             let reason = format!("waiting for a connection to broker {} of {}", leader.broker_id, cluster.alias());
             return Err(Attempt::Wait { reason, metadata_is_stale: true });
@@ -111,8 +112,10 @@ impl ProduceSink {
             producer,
             timeout: settings.timeout,
         };
-        let (look, batch_bytes_max) =
-            tokio::join!(sight.look(), lane.limits().get(&connection, &at.topic, settings.timeout));
+        // Boxed, because partitions that are not looking now need not hold the room for it.
+        let limit = lane.limits().get(&connection, &at.topic, settings.timeout);
+        let (look, batch_bytes_max) = Box::pin(futures::future::join(sight.look(), limit)).await;
+        drop(turn);
         let Ends { end, log_start, state } = match look? {
             Look::Stable(ends) => ends,
             Look::Wait { reason, metadata_is_stale } => return Err(Attempt::Wait { reason, metadata_is_stale }),
@@ -145,9 +148,9 @@ impl ProduceSink {
         let Route { target: at, target_id, .. } = route;
         let Shared { cluster, metadata_in_doubt, .. } = &*self.shared;
         if metadata_in_doubt.swap(false, Ordering::Relaxed) {
-            cluster.refresh().await.inspect_err(|_| self.shared.doubt_metadata())?;
+            Box::pin(cluster.refresh()).await.inspect_err(|_| self.shared.doubt_metadata())?;
         }
-        let leader = cluster.leader(at).await.inspect_err(|error| {
+        let leader = Box::pin(cluster.leader(at)).await.inspect_err(|error| {
             if error.kind == ErrorKind::UnknownTopic {
                 // A topic created later under this name counts its epochs anew.
                 self.epochs().remove(at);
