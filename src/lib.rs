@@ -1,5 +1,54 @@
-//! Twinlog keeps a second Kafka cluster as an exact twin of the first.
+//! Twinlog keeps a second Kafka cluster as an exact twin of the first: same records, same order, every consumer group's
+//! position translated without error, so that applications can move to the other cluster without skipping or re-reading
+//! a record.
+//!
+//! # A record's way
+//!
+//! 1. [`metadata::topics`] sees a source topic, asks [`policy`] for its name and settings, creates or grows the target's,
+//!    and reports **routes**.
+//! 2. [`link`] publishes them to the [`replication`] supervisor, which runs one replicator per route.
+//! 3. The replicator **attaches**: [`wire::produce`] learns the target's true end on a connection that has proven
+//!    leadership; it is held against the **offset map**, both logs against the **anchor**, and what a crash left behind the
+//!    map's end is matched with the source record by record.
+//! 4. [`wire::fetch`] reads record batches of many partitions per request, committed view, as they are stored. [`batch`]
+//!    looks at 61 header bytes; only what a broker would refuse (thinned by compaction, old formats, cut in the middle,
+//!    append-time stamps) is opened and repacked, every record byte kept.
+//! 5. [`wire::produce`] stamps the header with the link's one producer identity and a sequence that is a pure function of
+//!    the data, shifts the checksum (never recomputes it: the source's checksum reaches the target's check), and sends the
+//!    payload untouched. The target's broker appends it only if the log is where we think it is: **compare-and-append**.
+//! 6. The ack's offset is held against the expected one, the [`offsets`] map grows by the run, memory returns.
+//! 7. The map is flushed into the [`ledger`] on an interval. It may lag behind the data, because starting attaches.
+//!
+//! Beside that, [`metadata::groups`] reads every source group's positions in bulk, translates them through the maps and
+//! commits them on the target, with intent and confirmation in the ledger.
+//!
+//! # Rooms, and which way imports point
+//!
+//! ```text
+//! main → cli → app → { config, http, adapters, link }
+//! http → link (its handle and reports)          link → { replication, metadata }
+//! replication, metadata → { ledger, offsets, policy, endpoint, batch };  they never import each other
+//! ledger → { offsets, endpoint }
+//! wire, librdkafka → { endpoint, batch }        adapters of clusters; they never import each other
+//! everyone → { model, runtime, telemetry }      policy, batch, offsets: pure (no async, no clock, no I/O)
+//! ```
+//! Only `adapters` names an adapter. `tests/architecture.rs` reads the paths and holds all of this.
+//!
+//! # Non-obvious
+//!
+//! * **The target is the truth.** Nothing is remembered on local disk; starting is recovering.
+//! * **Accepted is not durable.** A writer's `send` waits for acceptance; a delivery resolves when all in-sync replicas
+//!   have it. Only deliveries move the map.
+//! * **A log end above the high watermark can vanish, even by a clean election.** Attach waits until both are equal.
+//! * **An empty answer is no hole.** In a fetch of several partitions earlier ones can use up the response; a hole is
+//!   believed from offsets inside and between batches, or from an answer to one partition alone.
+//! * **Duplicate detection does not compare content.** All owners cut batches at the same bounds, and the last record's
+//!   content is held against an anchor at every start.
+//! * **Producer state expires by record time.** Data older than the target's `producer.id.expiration.ms` travels with one
+//!   batch in flight (`probe only`), and every doubt is settled by reading the target.
 
+pub mod adapters;
+pub mod app;
 pub mod batch;
 pub mod cli;
 pub mod config;

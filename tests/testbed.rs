@@ -2,19 +2,43 @@
 
 mod support;
 
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use support::access::User;
 use support::batch::{Batch, Codec, open};
-use support::raw::Isolation;
-use support::record::Record;
-use support::{Cluster, ClusterSpec, shared_pair, unique};
+use support::cluster::{OLDER, Security};
+use support::load::{Load, LoadSpec};
+use support::oracle::{Twins, compare, next_records, standings};
+use support::process;
+use support::raw::{Allow, Client, Election, Isolation};
+use support::record::{Record, Stored};
+use support::view::{Seen, View};
+use support::{Cluster, ClusterSpec, scratch, shared_pair, shared_source, unique, until, until_some};
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn orders(ids: std::ops::Range<u64>) -> Vec<Record> {
+    ids.map(|id| Record::order(id, 200)).collect()
+}
+
+fn write(client: &Client, topic: &str, partition: i32, records: Vec<Record>) -> i64 {
+    client.produce(topic, partition, &Batch::of(records, Codec::Lz4).encode()).unwrap()
+}
 
 #[test]
 fn every_codec_is_taken_by_a_broker_and_read_back() {
-    let (source, _) = shared_pair();
-    let (client, topic) = (source.client(), unique("codecs"));
+    let (client, topic) = (shared_source().client(), unique("codecs"));
     client.create_topic(&topic, 1, &[]).unwrap();
     let mut expected = Vec::new();
     for codec in Codec::ALL {
-        let records: Vec<Record> = (0..20).map(|i| Record::order(expected.len() as u64 + i, 700)).collect();
+        let records = orders(expected.len() as u64..expected.len() as u64 + 20);
         expected.extend(records.clone());
         client.produce(&topic, 0, &Batch::of(records, codec).encode()).unwrap();
     }
@@ -22,4 +46,313 @@ fn every_codec_is_taken_by_a_broker_and_read_back() {
     let read: Vec<Record> =
         open(&section.bytes).unwrap().into_iter().flat_map(|b| b.records).map(|r| r.record).collect();
     assert_eq!(read, expected);
+}
+
+#[test]
+fn what_clients_would_alter_is_stored_as_written() {
+    let (client, topic) = (shared_source().client(), unique("odd"));
+    client.create_topic(&topic, 1, &[]).unwrap();
+    let headers = vec![(vec![], None), (vec![0xff, 0xfe], Some(vec![])), (vec![], Some(vec![1])), (vec![], None)];
+    let record = |timestamp, key: Option<&[u8]>, value: Option<&[u8]>| {
+        let headers = headers.clone();
+        Record { timestamp, key: key.map(<[u8]>::to_vec), value: value.map(<[u8]>::to_vec), headers }
+    };
+    let odd = vec![record(-1, None, Some(b"")), record(0, Some(b""), None), record(1, Some(b"k"), Some(&[7; 1 << 19]))];
+    for one in &odd {
+        write(client, &topic, 0, vec![one.clone()]);
+    }
+    let section = client.fetch(&topic, 0, 0, Isolation::Uncommitted).unwrap();
+    let read: Vec<Record> =
+        open(&section.bytes).unwrap().into_iter().flat_map(|b| b.records).map(|r| r.record).collect();
+    assert_eq!(read, odd);
+}
+
+#[test]
+fn committed_records_are_seen_and_aborted_ones_are_not() {
+    let (client, topic) = (shared_source().client(), unique("transactions"));
+    client.create_topic(&topic, 2, &[]).unwrap();
+    let mut producer = client.producer(Some(&topic)).unwrap();
+    for round in 0..6 {
+        let mut transaction = producer.begin();
+        for partition in 0..2 {
+            let records = orders(round * 10..round * 10 + 10);
+            transaction.send(&topic, partition, &Batch::of(records, Codec::Zstd)).unwrap();
+        }
+        if round % 2 == 0 { transaction.commit() } else { transaction.abort() }.unwrap();
+        write(client, &topic, 0, orders(1000 + round..1001 + round));
+    }
+    let expected: Vec<u64> =
+        (0..6).flat_map(|r| (r * 10..r * 10 + 10).filter(move |_| r % 2 == 0).chain([1000 + r])).collect();
+    let ids = || -> Vec<u64> { View::read(client, &topic, 0).unwrap().seen().iter().filter_map(|s| s.id).collect() };
+    until(SOON, "the last marker is written", || ids().len() == expected.len());
+    // A marker may be written after the plain record that follows it here, but the order of records is ours.
+    assert_eq!(ids(), expected);
+    // Six markers more than records of both kinds.
+    assert_eq!(client.bounds(&topic, 0).unwrap(), (0, 6 * 11 + 6));
+}
+
+#[test]
+fn the_record_oracle_notices_every_kind_of_difference() {
+    let seen = |offset, id| Seen::of(&Stored { offset, append_time: false, record: Record::order(id, 100) });
+    let original: Vec<Seen> = (0..10).map(|i| seen(i, i as u64)).collect();
+    assert!(compare(&original, &original).is_none());
+    let shifted: Vec<Seen> = (0..10).map(|i| seen(i + 7, i as u64)).collect();
+    assert!(compare(&original, &shifted).is_none(), "offsets may differ");
+
+    let but = |change: &dyn Fn(&mut Vec<Seen>)| {
+        let mut copy = original.clone();
+        change(&mut copy);
+        compare(&original, &copy)
+    };
+    let lost = but(&|c| c.retain(|s| s.id != Some(4)));
+    assert_eq!((lost.missing, lost.is_prefix()), (1, false));
+    let tail = but(&|c| c.truncate(7));
+    assert_eq!((tail.behind, tail.is_prefix(), tail.is_none()), (3, true, false));
+    assert_eq!(but(&|c| c.push(seen(10, 9))).doubled, 1);
+    assert_eq!(but(&|c| c.insert(3, seen(3, 99))).foreign, 1);
+    assert_eq!(but(&|c| c.swap(2, 3)).reordered, 1);
+    assert_eq!(but(&|c| c[5].timestamp += 1).altered, 1);
+    assert_eq!(but(&|c| c[5].digest ^= 1).altered, 1);
+    assert_eq!(but(&|c| c[5].append_time = true).altered, 1);
+
+    // Records without an id are told apart by content, and equal ones by how often they occur.
+    let blank = |offset| Seen::of(&Stored { offset, append_time: false, record: Record::default() });
+    let equal: Vec<Seen> = (0..3).map(blank).collect();
+    assert!(compare(&equal, &equal).is_none());
+    assert_eq!(compare(&equal, &(0..4).map(blank).collect::<Vec<_>>()).doubled, 1);
+    assert_eq!(compare(&equal, &equal[..2]).behind, 1);
+}
+
+#[test]
+fn null_and_empty_differ_for_the_oracle() {
+    let digest = |record: Record| Seen::of(&Stored { offset: 0, append_time: false, record }).digest;
+    let empty = Record { key: Some(vec![]), ..Record::default() };
+    let header = |value| Record { headers: vec![(b"a".to_vec(), value)], ..Record::default() };
+    let twice = Record { headers: vec![(b"a".to_vec(), None), (b"a".to_vec(), None)], ..Record::default() };
+    let digests = [Record::default(), empty, header(None), header(Some(vec![])), twice].map(digest);
+    let different: std::collections::HashSet<u64> = digests.into_iter().collect();
+    assert_eq!(different.len(), digests.len());
+}
+
+#[test]
+fn the_group_oracle_counts_skipped_and_reread_records() {
+    let seen = |offset, id| Seen::of(&Stored { offset, append_time: false, record: Record::order(id, 100) });
+    // The source has a hole at 3..5; the copy is dense and lacks the last two.
+    let original: Vec<Seen> = [0, 1, 2, 5, 6, 7].iter().zip(0..).map(|(o, id)| seen(*o, id)).collect();
+    let copy: Vec<Seen> = (0..4).map(|i| seen(i, i as u64)).collect();
+    let next = |source, target| next_records(&original, &copy, source, target);
+    assert_eq!(next(3, 3), (0, 0), "in the hole: the record behind it");
+    assert_eq!(next(5, 3), (0, 0));
+    assert_eq!(next(2, 3), (1, 0));
+    assert_eq!(next(5, 1), (0, 2));
+    assert_eq!(next(6, 4), (0, 0), "the end of the copy is where its next record will be");
+    assert_eq!(next(8, 4), (0, 2));
+    assert_eq!(next(0, 0), (0, 0));
+    assert_eq!(next_records(&original, &[], 2, 0), (0, 2));
+}
+
+#[test]
+fn both_oracles_agree_with_a_copy_made_by_hand() {
+    let (source, target) = shared_pair();
+    let (source, target) = (source.client(), target.client());
+    let (topic, group) = (unique("copied"), unique("readers"));
+    for client in [source, target] {
+        client.create_topic(&topic, 2, &[]).unwrap();
+    }
+    for partition in 0..2 {
+        write(source, &topic, partition, orders(0..30));
+        write(target, &topic, partition, orders(0..10));
+        write(target, &topic, partition, orders(10..30));
+    }
+    let equal = Twins::new(source, target, &topic).settle(SOON);
+    assert_eq!(equal.records, 60);
+
+    source.commit_offsets(&group, &[(&topic, 0, 12), (&topic, 1, 30)], "from the application").unwrap();
+    target.commit_offsets(&group, &[(&topic, 0, 10)], "").unwrap();
+    let at = source.committed(&group).unwrap();
+    assert_eq!(at[&(topic.clone(), 0)], (12, "from the application".to_owned()));
+    let standing = standings(source, target, &group, str::to_owned).unwrap();
+    assert_eq!((standing[0].skipped, standing[0].reread, standing[0].present), (0, 2, true));
+    assert!(!standing[1].present);
+    target.commit_offsets(&group, &[(&topic, 0, 12), (&topic, 1, 30)], "").unwrap();
+    assert!(standings(source, target, &group, str::to_owned).unwrap().iter().all(|s| s.is_exact()));
+
+    write(target, &topic, 1, orders(7..8));
+    let difference = Twins::new(source, target, &topic).difference().unwrap();
+    assert_eq!((difference.doubled, difference.is_prefix()), (1, false), "{difference}");
+}
+
+#[test]
+fn a_load_knows_what_three_brokers_acknowledged_while_they_are_killed_and_frozen() {
+    let cluster = Cluster::start(ClusterSpec::three());
+    let (client, topic) = (cluster.client(), unique("fire"));
+    client.create_topic(&topic, 3, &[]).unwrap();
+    let mut spec = LoadSpec::new(&topic, 3);
+    spec.transaction_every = Some(10);
+    let load = Load::start(cluster.brokers().iter().map(|b| b.inner_address()).collect(), spec);
+    let more = |what: &str| {
+        let now = load.acknowledged();
+        until(SOON, what, || load.acknowledged() > now + 300);
+    };
+    more("the load writes");
+    let leader = client.leader(&topic, 0).unwrap();
+    cluster.broker(leader).kill9();
+    more("it writes on after a leader was killed");
+    cluster.broker(leader).restart();
+    let other = leader % 3 + 1;
+    cluster.broker(other).pause();
+    more("it writes on while a broker is frozen");
+    cluster.broker(other).resume();
+    more("it writes on");
+    let replicas: Vec<i32> = vec![other, leader, 6 - leader - other];
+    client.again(|| client.reassign(&topic, 1, &replicas)).unwrap();
+    client.again(|| client.elect(&topic, 1, Election::Preferred)).unwrap();
+    until(SOON, "the first replica leads", || {
+        client.forget_leader(&topic, 1);
+        client.leader(&topic, 1) == Ok(other)
+    });
+    cluster.broker(leader).kill9();
+    until(SOON, "the killed one leads nothing", || {
+        (0..3).all(|p| {
+            client.forget_leader(&topic, p);
+            client.leader(&topic, p).is_ok_and(|l| l != leader)
+        })
+    });
+    cluster.broker(leader).wipe();
+    cluster.broker(leader).restart();
+    more("it writes on with a broker that came back empty");
+
+    let written = load.stop();
+    assert!(written.records() > 1000, "{}", written.records());
+    assert!(!written.aborted.is_empty(), "some transactions were aborted");
+    for partition in 0..3 {
+        let read = || View::read(client, &topic, partition).unwrap();
+        until(SOON, "every acknowledged record is visible", || written.held_against(partition, &read()).0.is_empty());
+        let view = read();
+        assert_eq!(written.held_against(partition, &view), (vec![], vec![]));
+        let ids: Vec<u64> = view.seen().iter().filter_map(|s| s.id).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "an idempotent load doubles and reorders nothing");
+    }
+}
+
+#[test]
+fn an_older_kafka_boots_and_is_read() {
+    let cluster = Cluster::start(ClusterSpec { version: OLDER, ..ClusterSpec::default() });
+    let (client, topic) = (cluster.client(), unique("older"));
+    client.create_topic(&topic, 1, &[]).unwrap();
+    write(client, &topic, 0, orders(0..5));
+    let mut producer = client.producer(Some("older")).unwrap();
+    let mut transaction = producer.begin();
+    transaction.send(&topic, 0, &Batch::of(orders(5..9), Codec::Snappy)).unwrap();
+    transaction.commit().unwrap();
+    until(SOON, "all are visible", || View::read(client, &topic, 0).unwrap().seen().len() == 9);
+}
+
+#[test]
+fn a_secured_cluster_wants_trust_a_password_and_rights() {
+    let users = vec![User::new("admin", "root-pw"), User::new("reader", "reader-pw")];
+    let spec = ClusterSpec { security: Security::SaslSsl(users), ..ClusterSpec::default() };
+    let cluster = Cluster::start(spec);
+    let topic = unique("secret");
+    cluster.client().create_topic(&topic, 1, &[]).unwrap();
+    let ca = cluster.certificates().unwrap().ca.display().to_string();
+    let topics = |mechanism: &str, user: &str, password: &str, ca: Option<&str>| {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap()).set("security.protocol", "sasl_ssl");
+        config.set("sasl.mechanism", mechanism).set("sasl.username", user).set("sasl.password", password);
+        if let Some(ca) = ca {
+            config.set("ssl.ca.location", ca);
+        }
+        let consumer: BaseConsumer = config.create().unwrap();
+        let metadata = consumer.fetch_metadata(None, Duration::from_secs(5)).ok()?;
+        Some(metadata.topics().iter().map(|t| t.name().to_owned()).collect::<Vec<_>>())
+    };
+    for mechanism in ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] {
+        assert_eq!(topics(mechanism, "admin", "root-pw", Some(&ca)), Some(vec![topic.clone()]), "{mechanism}");
+    }
+    assert_eq!(topics("SCRAM-SHA-512", "admin", "wrong", Some(&ca)), None);
+    assert_eq!(topics("SCRAM-SHA-512", "admin", "root-pw", None), None, "an unknown authority is not trusted");
+    assert_eq!(topics("SCRAM-SHA-512", "reader", "reader-pw", Some(&ca)), Some(vec![]), "no right to see it");
+    let principal = "User:reader";
+    let right = Allow { principal, resource: 2, name: &topic, prefixed: false, operation: 8 };
+    cluster.client().allow(&[right]).unwrap();
+    until(SOON, "the right is in force", || {
+        topics("SCRAM-SHA-512", "reader", "reader-pw", Some(&ca)) == Some(vec![topic.clone()])
+    });
+}
+
+#[test]
+fn a_topic_is_configured_grown_emptied_and_deleted() {
+    let (client, topic) = (shared_source().client(), unique("life"));
+    client.create_topic(&topic, 1, &[("cleanup.policy", "compact,delete")]).unwrap();
+    client.alter_topic(&topic, &[("retention.ms", Some("1234567")), ("cleanup.policy", None)]).unwrap();
+    let configured = || client.topic_configs(&topic).unwrap();
+    until(SOON, "the change is in force", || configured()["retention.ms"] == (Some("1234567".to_owned()), 1));
+    assert_eq!(configured()["cleanup.policy"], (Some("delete".to_owned()), 5));
+    client.create_partitions(&topic, 3).unwrap();
+    assert_eq!(client.partitions(&topic).unwrap(), 3);
+    write(client, &topic, 2, orders(0..10));
+    assert_eq!(client.delete_records(&topic, 2, 4).unwrap(), 4);
+    assert_eq!(client.bounds(&topic, 2).unwrap(), (4, 10));
+    assert_eq!(View::read(client, &topic, 2).unwrap().seen().len(), 6);
+    client.delete_topic(&topic).unwrap();
+    assert_eq!(client.partitions(&topic).unwrap(), 0);
+}
+
+/// Set for the process that this test starts from its own program, to be killed.
+const CHILD: &str = "TWINLOG_TESTBED_CHILD";
+
+#[test]
+fn a_broker_dies_with_its_test_process_and_its_directory_with_the_next() {
+    if std::env::var_os(CHILD).is_some() {
+        // On a thread that ends: the broker must outlive it, and only it.
+        let cluster = thread::spawn(|| Cluster::start(ClusterSpec::default())).join().unwrap();
+        println!("\n{CHILD} {} {}", cluster.only().pid().unwrap(), scratch::root().display());
+        loop {
+            thread::park();
+        }
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let name = "a_broker_dies_with_its_test_process_and_its_directory_with_the_next";
+    command.args([name, "--exact", "--nocapture"]).env(CHILD, "1");
+    let mut command = process::mortal(&command);
+    let mut child = process::spawn({
+        command.stdout(Stdio::piped());
+        command
+    })
+    .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = lines.map_while(Result::ok).find_map(|line| line.strip_prefix(CHILD).map(str::to_owned));
+    let said = said.expect("the child tells the broker's pid");
+    let mut words = said.split_whitespace();
+    let (broker, directory) = (words.next().unwrap(), PathBuf::from(words.next().unwrap()));
+    let broker = Path::new("/proc").join(broker).join("cmdline");
+    let command_line = || fs::read(&broker).map(|c| String::from_utf8_lossy(&c).into_owned()).unwrap_or_default();
+    assert!(command_line().contains("kafka.Kafka"), "the pid is the JVM's own");
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until(Duration::from_secs(5), "the broker is gone", || !command_line().contains("kafka.Kafka"));
+    assert!(directory.is_dir());
+    let all = scratch::root().parent().unwrap();
+    scratch::sweep(all);
+    assert!(!directory.exists() && scratch::root().is_dir(), "only what has no owner is swept");
+}
+
+#[test]
+fn a_killed_broker_comes_back_on_its_port_with_its_records_and_wiped_without() {
+    let cluster = Cluster::start(ClusterSpec::default());
+    let (client, topic, broker) = (cluster.client(), unique("kept"), cluster.only());
+    client.create_topic(&topic, 1, &[]).unwrap();
+    write(client, &topic, 0, orders(0..10));
+    let address = broker.address();
+    broker.kill9();
+    assert!(client.clone().patient(Duration::from_secs(1)).partitions(&topic).is_err());
+    broker.restart();
+    assert_eq!(broker.address(), address);
+    assert_eq!(until_some(SOON, "records are back", || View::read(client, &topic, 0).ok()).seen().len(), 10);
+    broker.kill9();
+    broker.wipe();
+    broker.restart();
+    assert_eq!(client.bounds(&topic, 0).unwrap(), (0, 0));
 }

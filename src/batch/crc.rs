@@ -11,20 +11,20 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 const ONE: u32 = 1 << 31;
 const X8: u32 = ONE >> 8;
 
-/// `POWERS[k][d]` = x^(8 · d · 16^k): one row per hexadecimal digit of a length below 2³².
-static POWERS: [[u32; 16]; 8] = powers();
+/// `POWERS[k][d]` = x^(8 · d · 256^k): one row per byte of a length below 2³².
+static POWERS: [[u32; 256]; 4] = powers();
 
-const fn powers() -> [[u32; 16]; 8] {
-    let mut table = [[ONE; 16]; 8];
+const fn powers() -> [[u32; 256]; 4] {
+    let mut table = [[ONE; 256]; 4];
     let mut step = X8;
     let mut row = 0;
-    while row < 8 {
+    while row < 4 {
         let mut digit = 1;
-        while digit < 16 {
+        while digit < 256 {
             table[row][digit] = multiply(table[row][digit - 1], step);
             digit += 1;
         }
-        step = multiply(table[row][15], step);
+        step = multiply(table[row][255], step);
         row += 1;
     }
     table
@@ -49,11 +49,11 @@ pub(super) fn shifted(crc: u32, before: &[u8], after: &[u8], behind: usize) -> u
     let mut change = crc32c::crc32c(before) ^ crc32c::crc32c(after);
     let mut rest = behind;
     for row in &POWERS {
-        let digit = rest & 0xf;
+        let digit = rest & 0xff;
         if digit != 0 {
             change = multiply(row[digit], change);
         }
-        rest >>= 4;
+        rest >>= 8;
     }
     debug_assert_eq!(rest, 0, "a batch's length has 31 bits");
     crc ^ change

@@ -47,7 +47,7 @@ impl LegacySet {
     }
 
     /// Bytes as stored.
-    pub(super) fn len(&self) -> usize {
+    pub fn stored_bytes(&self) -> usize {
         self.bytes.len()
     }
 

@@ -6,6 +6,8 @@
 mod builder;
 mod codec;
 mod crc;
+#[cfg(test)]
+mod fixtures;
 mod handling;
 mod header;
 mod legacy;

@@ -107,7 +107,7 @@ impl Split {
         };
         let (begins, bytes) = match &piece {
             Piece::Batch(batch) => (Offset(batch.header.base_offset), batch.bytes.len()),
-            Piece::Legacy(set) => (set.known_from(), set.len()),
+            Piece::Legacy(set) => (set.known_from(), set.stored_bytes()),
         };
         if let Some(end) = self.next.filter(|end| begins < *end) {
             return Err(Flaw::Order(end).at(begins.0));

@@ -1,1 +1,73 @@
-//! cli
+//! The command line: one process for `run`, questions to it for every other verb.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed or refused by the daemon, 2 wrong usage
+//! or configuration, 3 no daemon answers, 4 answered but not with an exact offset.
+
+mod args;
+mod daemon;
+mod failed;
+mod groups;
+mod status;
+mod table;
+#[cfg(test)]
+mod tests;
+mod verbs;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::config::{Config, Environment};
+use args::{Cli, Verb};
+use daemon::Daemon;
+use failed::{Exit, Failed};
+
+/// Parses `args` (the program's name first), does what they say and answers with the exit code.
+///
+/// `run` is the daemon: it is given the checked configuration, and its error is a sentence. Logging is its business; the
+/// other verbs do not log.
+pub async fn run<D, F>(args: impl IntoIterator<Item = OsString>, environment: &Environment, run: D) -> ExitCode
+where
+    D: FnOnce(Config) -> F,
+    F: Future<Output = Result<(), String>>,
+{
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout, usage errors to stderr; that either is closed already changes nothing.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    match execute(cli, environment, &mut io::stdout(), run).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            if !failed.message.is_empty() {
+                eprintln!("twinlog: {}", failed.message.replace('\n', "\ntwinlog: "));
+            }
+            ExitCode::from(failed.exit as u8)
+        }
+    }
+}
+
+async fn execute<D, F>(cli: Cli, environment: &Environment, out: &mut impl Write, run: D) -> Result<(), Failed>
+where
+    D: FnOnce(Config) -> F,
+    F: Future<Output = Result<(), String>>,
+{
+    let file = cli
+        .config
+        .or_else(|| environment.get("TWINLOG_CONFIG").map(PathBuf::from))
+        .ok_or_else(|| Failed::new(Exit::Usage, "which configuration? Say --config FILE, or set TWINLOG_CONFIG"))?;
+    match cli.verb {
+        Verb::Run => {
+            let config = Config::load(&file, environment)?;
+            run(config).await.map_err(|message| Failed::new(Exit::Failed, message))
+        }
+        Verb::Ask(asked) => verbs::ask(&Daemon::of(&file, environment)?, asked, out).await,
+    }
+}

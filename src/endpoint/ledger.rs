@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::endpoint::Result;
+use crate::model::{LinkName, TopicName};
 
 /// Which of a link's two ledger topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,6 +14,24 @@ pub enum LedgerTopic {
     /// `__twinlog.<link>.control`
     Control,
 }
+
+impl LedgerTopic {
+    /// The topic's name on the target.
+    pub fn name(self, link: &LinkName) -> TopicName {
+        TopicName::from(format!("__twinlog.{link}.{}", self.suffix()))
+    }
+
+    /// `map` or `control`; also the last part of the transactional id.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            LedgerTopic::Map => "map",
+            LedgerTopic::Control => "control",
+        }
+    }
+}
+
+/// Largest value of an entry a store must take, bytes.
+pub const MAX_LEDGER_VALUE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A keyed value; `None` is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,17 +4,22 @@
 //! else of a cluster. The source side is only ever handed [`Catalog`], [`Source`], [`PointReader`] and [`GroupReader`]:
 //! that Twinlog needs only read rights there is a matter of types.
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 mod error;
 mod group;
 mod ledger;
 mod log;
+#[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 mod security;
 mod topic;
 
 pub use error::{Error, ErrorKind, Result};
 pub use group::{CommittedOffset, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter};
-pub use ledger::{LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic};
+pub use ledger::{
+    LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, MAX_LEDGER_VALUE_BYTES,
+};
 pub use log::{Delivery, Opened, PointReader, Reader, RecordDigest, Sink, Source, View, Window, Writer};
 pub use security::{Mechanism, Protocol, Secret, Security};
 pub use topic::{

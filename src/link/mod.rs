@@ -1,11 +1,21 @@
 //! One direction, source cluster to target cluster: what others may ask of it ([`LinkControl`]) and what it answers
 //! ([`report`]).
 
+mod answers;
 pub mod report;
+mod running;
+mod session;
+mod settings;
+mod sides;
+mod upkeep;
 
 use async_trait::async_trait;
 
 use crate::model::{Offset, TopicPartition};
+pub use running::Link;
+pub use settings::LinkSettings;
+pub use sides::{SourceSide, TargetSide};
+
 use report::{GroupReport, LinkReport, TranslateReport};
 
 /// What the HTTP server and the command line may ask of a running link.

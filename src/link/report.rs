@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::Resolution;
 use crate::model::{GroupId, LinkName, Offset, PartitionState, TopicPartition};
 
 /// A link as seen from outside.
@@ -104,16 +105,4 @@ pub enum TranslateReport {
     },
     /// No route has this partition.
     Unknown,
-}
-
-/// An operator's decision about a halted partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Resolution {
-    /// Take what the target holds as ours after matching it fully.
-    Adopt,
-    /// Copy again from where both sides agree (or from the source's log start).
-    Resend,
-    /// Go on behind the lost range and keep it on record.
-    SkipLoss,
 }

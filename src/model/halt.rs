@@ -85,6 +85,28 @@ pub enum HaltReason {
     AccessDenied,
 }
 
+/// An operator's decision about a halted partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolution {
+    /// Take what the target holds as ours, after matching it where there is something to match.
+    Adopt,
+    /// Copy again from the source's log start (or from where both sides agree), behind what the target holds.
+    Resend,
+    /// Go on behind the lost range and keep it on record.
+    SkipLoss,
+}
+
+impl fmt::Display for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resolution::Adopt => "adopt",
+            Resolution::Resend => "resend",
+            Resolution::SkipLoss => "skip-loss",
+        })
+    }
+}
+
 impl fmt::Display for HaltReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

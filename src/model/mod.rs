@@ -10,7 +10,7 @@ mod offset;
 mod route;
 
 pub use batch::{Batch, EncodedBatch, Payload, Run};
-pub use halt::{Halt, HaltReason, PartitionState, ProtectionLevel};
+pub use halt::{Halt, HaltReason, PartitionState, ProtectionLevel, Resolution};
 pub use name::{ClusterId, GroupId, LinkName, TopicId, TopicName, TopicPartition};
 pub use offset::{LeaderEpoch, Offset, OffsetRange};
 pub use route::{ProducerIdentity, Route};

@@ -1,5 +1,6 @@
 //! One run of the map.
 
+use super::place::Place;
 use crate::model::{LeaderEpoch, Offset};
 
 /// `length` records that lie at consecutive offsets on both sides.
@@ -13,4 +14,20 @@ pub struct MapRun {
     pub length: i64,
     /// Source leader epoch of all of them; a new epoch starts a new run.
     pub epoch: LeaderEpoch,
+}
+
+impl MapRun {
+    pub(super) fn start(&self) -> Place {
+        Place { source: self.source, target: self.target }
+    }
+
+    /// The place behind its last record (exclusive on both sides).
+    pub(super) fn end(&self) -> Place {
+        Place { source: self.source + self.length, target: self.target + self.length }
+    }
+
+    /// Whether `next` goes on exactly where this run ends, on both sides and in the same epoch.
+    pub(super) fn joins(&self, next: &MapRun) -> bool {
+        self.end() == next.start() && self.epoch == next.epoch
+    }
 }

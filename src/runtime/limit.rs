@@ -39,16 +39,19 @@ impl ByteRate {
         self.limiter.load().as_ref().map(|l| l.bytes_per_second)
     }
 
-    /// Waits until `bytes` may pass. Cancel-safe, but bytes already granted to a dropped future stay spent.
-    pub async fn pass(&self, bytes: u64) {
-        let Some(limiter) = self.limiter.load_full() else { return };
-        let mut cells = u32::try_from(bytes.div_ceil(CELL_BYTES)).unwrap_or(u32::MAX);
-        while cells > 0 {
+    /// Waits until the bytes `owed` may pass and counts them down to 0. Cancel-safe: what was granted stays counted in
+    /// `owed`, so calling again waits only for the rest.
+    pub async fn pass(&self, owed: &mut u64) {
+        while *owed > 0 {
+            let Some(limiter) = self.limiter.load_full() else {
+                *owed = 0;
+                return;
+            };
             // Equal slices: governor's waiting is not fair between large and small askers.
-            let slice = cells.min(limiter.burst_cells).min(64);
-            let asked = NonZeroU32::new(slice).expect("cells and burst are above zero");
+            let cells = owed.div_ceil(CELL_BYTES).min(u64::from(limiter.burst_cells.min(64)));
+            let asked = NonZeroU32::new(cells as u32).expect("at least one cell is owed and the burst is above zero");
             limiter.cells.until_n_ready(asked).await.expect("a slice never exceeds the burst");
-            cells -= slice;
+            *owed = owed.saturating_sub(cells * CELL_BYTES);
         }
     }
 }
@@ -76,10 +79,10 @@ mod tests {
         let rate = ByteRate::unlimited();
         rate.set(Some(1024 * 1024));
         let start = Instant::now();
-        rate.pass(256 * 1024).await;
+        rate.pass(&mut (256 * 1024)).await;
         assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
         rate.set(None);
-        rate.pass(u64::MAX / 2).await;
+        rate.pass(&mut u64::MAX.clone()).await;
         assert_eq!(rate.get(), None);
     }
 }

@@ -1,1 +1,4 @@
-//! telemetry
+//! What the process tells about itself: logs and metrics.
+
+pub mod metrics;
+pub mod tracing;

@@ -214,3 +214,7 @@ const DESCRIBE_CONFIGS: &[Field] = &[
 
 const DESCRIBE_PRODUCERS: &[Field] =
     &[I32, field(Structs(&[TEXT, field(Structs(&[I32, I16, TEXT, field(Structs(&[I64, I32, I32, I64, I32, I64]))]))]))];
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use tokio::sync::Mutex as Turn;
 use tokio::time::{Instant, sleep_until};
 
 use crate::endpoint::{Error, ErrorKind, Result, Security};
-use crate::model::{LeaderEpoch, TopicPartition};
+use crate::model::{GroupId, LeaderEpoch, TopicPartition};
 use crate::runtime::retry::Pace;
 use crate::wire::connection::Connection;
 use crate::wire::dialer::{Address, Dialer};
@@ -36,6 +36,7 @@ struct Shared {
     metadata: Mutex<Metadata>,
     refresh: Turn<Refreshed>,
     slots: Mutex<HashMap<Slot, Arc<Turn<Control>>>>,
+    coordinators: Mutex<HashMap<GroupId, i32>>,
 }
 
 /// The last metadata refresh.
@@ -74,6 +75,7 @@ impl Cluster {
             metadata: Mutex::default(),
             refresh: Turn::new(Refreshed { started: None, outcome: Ok(()) }),
             slots: Mutex::default(),
+            coordinators: Mutex::default(),
         }))
     }
 
@@ -192,6 +194,21 @@ impl Cluster {
         outcome
     }
 
+    /// The coordinator of a group as last found.
+    pub(super) fn coordinator(&self, group: &GroupId) -> Option<i32> {
+        self.coordinators().get(group).copied()
+    }
+
+    /// Takes note of a coordinator found.
+    pub(super) fn remember_coordinator(&self, group: &GroupId, broker: i32) {
+        self.coordinators().insert(group.clone(), broker);
+    }
+
+    /// A coordinator turned out to have moved.
+    pub(super) fn forget_coordinator(&self, group: &GroupId) {
+        self.coordinators().remove(group);
+    }
+
     async fn load(&self) -> Result<()> {
         let connection = self.any().await?;
         let wanted = self.metadata().wanted();
@@ -263,6 +280,10 @@ impl Cluster {
 
     fn metadata(&self) -> MutexGuard<'_, Metadata> {
         self.0.metadata.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn coordinators(&self) -> MutexGuard<'_, HashMap<GroupId, i32>> {
+        self.0.coordinators.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<Slot, Arc<Turn<Control>>>> {

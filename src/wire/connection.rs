@@ -1,6 +1,7 @@
 //! One authenticated connection to one broker: typed requests, pipelined, in versions both sides know.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::wire::line::{Line, Outgoing, State};
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection. Requests are written in the order of the calls and a broker answers them in that order; one that times
-/// out or cannot be decoded closes the connection, because its state is then unknown. Dropping the connection closes it
+/// out or whose answer breaks the protocol closes the connection, because its state is then unknown. Dropping the connection closes it
 /// and fails whatever still waits.
 pub struct Connection {
     line: Line,
@@ -182,13 +183,17 @@ fn api_of<R: Request>() -> Result<ApiKey> {
     ApiKey::try_from(R::KEY).map_err(|()| Error::new(ErrorKind::Protocol, format!("no request has the key {}", R::KEY)))
 }
 
+/// A body whose outline is broken ends the connection. One with a sound outline may still fail, on text that is not
+/// UTF-8; the frames behind it are sound, so only this answer is lost.
 fn decode<R: Request>(state: &State, api: &Api, version: i16, mut body: Bytes) -> Result<R::Response> {
-    let outline = api.check(version, &body).map_err(|e| e.to_string());
-    let decoded = outline.and_then(|_| R::Response::decode(&mut body, version).map_err(|e| e.to_string()));
-    decoded.map_err(|why| {
+    let senseless = |why: &dyn Display| {
         let why = format!("{}: the answer to {:?} v{version} makes no sense: {why}", state.peer(), api.key);
-        let error = Error::new(ErrorKind::Protocol, why);
+        Error::new(ErrorKind::Protocol, why)
+    };
+    if let Err(why) = api.check(version, &body) {
+        let error = senseless(&why);
         state.end(error.clone());
-        error
-    })
+        return Err(error);
+    }
+    R::Response::decode(&mut body, version).map_err(|why| senseless(&why))
 }

@@ -153,3 +153,7 @@ async fn ask(connection: &Connection, version: i16) -> Result<Bytes> {
     })?;
     connection.start_frame(ApiKey::ApiVersions, version, vec![body.freeze()], STEP).await
 }
+
+#[cfg(test)]
+#[path = "dialer_tests.rs"]
+mod tests;

@@ -13,6 +13,35 @@ pub fn error_of(code: i16, what: impl Display) -> Option<Error> {
     Some(Error::new(kind_of(error), format!("{what}: {}", sentence(error))))
 }
 
+/// [`error_of`] for a call that needs a certain right, such as `Describe on topic orders`: when it is missing, the
+/// sentence names it.
+pub(super) fn error_needing(right: impl Display, code: i16, what: impl Display) -> Option<Error> {
+    let error = error_of(code, &what)?;
+    let missing = matches!(
+        ResponseError::try_from_code(code),
+        Some(
+            ResponseError::TopicAuthorizationFailed
+                | ResponseError::GroupAuthorizationFailed
+                | ResponseError::ClusterAuthorizationFailed
+        )
+    );
+    if !missing {
+        return Some(error);
+    }
+    Some(Error::new(
+        ErrorKind::Denied,
+        format!("{what}: our principal may not do this: grant it {right} (code {code})"),
+    ))
+}
+
+/// Adds the broker's own words to an error, where it gave any.
+pub(super) fn in_their_words(error: Error, words: Option<&str>) -> Error {
+    match words.map(str::trim).filter(|words| !words.is_empty()) {
+        Some(words) => Error::new(error.kind, format!("{}; the broker says: {words}", error.message)),
+        None => error,
+    }
+}
+
 fn kind_of(error: ResponseError) -> ErrorKind {
     use ResponseError::*;
     match error {

@@ -16,7 +16,14 @@ pub(super) struct Field {
 }
 
 impl Field {
-    fn is_in(&self, version: i16) -> bool {
+    /// How the field is laid out.
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Whether a version has the field.
+    pub(super) fn is_in(&self, version: i16) -> bool {
         (self.since..=self.until).contains(&version)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use super::{jars, until};
 
 /// How long a broker may take to start on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What makes a directory Kafka's, with the ids of cluster, node and disk.
+const META: &str = "meta.properties";
 
 /// A combined broker and controller of a KRaft cluster. It keeps its ports and its data across kills and restarts.
 #[derive(Debug)]
@@ -73,10 +76,11 @@ impl Broker {
     pub fn configure(&self, shared: &[(String, String)]) {
         let (client, inner, controller) = (self.client.address(), self.inner.address(), self.controller.address());
         let mut text = format!(
-            "node.id={}\nlog.dirs={}\nlisteners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n\
+            "node.id={}\nlog.dirs={}\nmetadata.log.dir={}\nlisteners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n\
              advertised.listeners=CLIENT://{client},INNER://{inner}\n",
             self.id,
             self.data().display(),
+            self.metadata().display(),
         );
         for (key, value) in shared {
             text += &format!("{key}={value}\n");
@@ -91,21 +95,27 @@ impl Broker {
         let done = format.output().unwrap_or_else(|e| panic!("cannot run java: {e} (run `make setup`)"));
         let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "cannot format broker {}: {said}", self.id);
-        copy(&self.data(), &self.formatted());
     }
 
     /// Formats it as `other` was: the same but for the ids, and a JVM start cheaper.
     pub fn format_like(&self, other: &Broker) {
-        copy(&other.formatted(), &self.formatted());
-        let file = self.formatted().join("meta.properties");
-        let text = fs::read_to_string(&file).expect("StorageTool writes meta.properties");
-        let own = |line: &str| match line.split_once('=') {
-            Some(("node.id", _)) => format!("node.id={}\n", self.id),
-            Some(("directory.id", _)) => format!("directory.id={}\n", random_id()),
-            _ => format!("{line}\n"),
-        };
-        fs::write(&file, text.lines().map(own).collect::<String>()).expect("the scratch directory can be written");
-        copy(&self.formatted(), &self.data());
+        for (from, to) in [(other.data(), self.data()), (other.metadata(), self.metadata())] {
+            let fits = "the scratch directory can be written";
+            fs::create_dir_all(&to).expect(fits);
+            for entry in fs::read_dir(from).expect("a formatted directory can be read").flatten() {
+                let copy = to.join(entry.file_name());
+                fs::copy(entry.path(), &copy).expect(fits);
+                if entry.file_name() == META {
+                    let text = fs::read_to_string(&copy).expect("StorageTool writes it");
+                    let own = |line: &str| match line.split_once('=') {
+                        Some(("node.id", _)) => format!("node.id={}\n", self.id),
+                        Some(("directory.id", _)) => format!("directory.id={}\n", random_id()),
+                        _ => format!("{line}\n"),
+                    };
+                    fs::write(&copy, text.lines().map(own).collect::<String>()).expect(fits);
+                }
+            }
+        }
     }
 
     /// Starts the JVM and returns at once.
@@ -168,11 +178,19 @@ impl Broker {
         self.process().as_ref().expect("the broker runs").resume();
     }
 
-    /// Empties the data directory of a killed broker: it starts as new, with the same ids.
+    /// Takes every record from a killed broker, as an emptied disk would: topics stay known, their partitions here are
+    /// empty. With other replicas alive, restart it only when it leads nothing any more.
     pub fn wipe(&self) {
         assert!(self.pid().is_none(), "kill broker {} before wiping it", self.id);
-        fs::remove_dir_all(self.data()).expect("the data directory can be removed");
-        copy(&self.formatted(), &self.data());
+        // The disk's own id stays: with another one the controller waits for the old disk to come back.
+        for entry in fs::read_dir(self.data()).expect("the data directory can be read").flatten() {
+            match entry.file_name() == META {
+                true => continue,
+                false if entry.path().is_dir() => fs::remove_dir_all(entry.path()),
+                false => fs::remove_file(entry.path()),
+            }
+            .unwrap_or_else(|e| panic!("cannot remove {}: {e}", entry.path().display()));
+        }
     }
 
     /// One of Kafka's own tools, to be given its arguments: `kafka.tools.DumpLogSegments`, …
@@ -186,8 +204,8 @@ impl Broker {
         self.directory.join("server.properties")
     }
 
-    fn formatted(&self) -> PathBuf {
-        self.directory.join("formatted")
+    fn metadata(&self) -> PathBuf {
+        self.directory.join("metadata")
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
@@ -201,17 +219,6 @@ pub fn random_id() -> String {
         let id = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
         if !id.starts_with('-') {
             return id;
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let fits = "the scratch directory can be written";
-    fs::create_dir_all(to).expect(fits);
-    for entry in fs::read_dir(from).expect("a formatted directory can be read") {
-        let entry = entry.expect("a formatted directory can be read");
-        if entry.path().is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name())).expect(fits);
         }
     }
 }

@@ -207,6 +207,7 @@ fn defaults(spec: &ClusterSpec, brokers: &[Broker]) -> Vec<(String, String)> {
          group.initial.rebalance.delay.ms=0\n\
          broker.session.timeout.ms=4000\n\
          broker.heartbeat.interval.ms=500\n\
+         log.retention.ms=-1\n\
          log.initial.task.delay.ms=500\n\
          log.cleaner.backoff.ms=300\n\
          log.cleaner.dedupe.buffer.size=4194304\n\

@@ -8,16 +8,21 @@ pub mod batch;
 pub mod broker;
 pub mod cluster;
 pub mod jars;
+pub mod load;
+pub mod oracle;
 pub mod port;
 pub mod process;
 pub mod raw;
 pub mod record;
 pub mod scratch;
+pub mod twinlog;
+pub mod view;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub use cluster::{Cluster, ClusterSpec, Security, shared_pair, shared_source, shared_target};
+pub use twinlog::{Setup, Twinlog};
 
 /// Waits for a condition, asking every 20 ms; panics with `what` when `within` has passed.
 #[track_caller]

@@ -1,7 +1,21 @@
 //! A record as an application sees it, and the identity a test writes into its value.
 
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// Headers in order: names are bytes (Kafka does not check them), null values differ from empty ones.
 pub type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Milliseconds; the same for the whole life of the process, so that a record made twice is equal.
+///
+/// Recent, because brokers forget producers (and with retention, records) by record time.
+fn an_hour_ago() -> i64 {
+    static THEN: OnceLock<i64> = OnceLock::new();
+    *THEN.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+        now.as_millis() as i64 - 3_600_000
+    })
+}
 
 /// One record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -17,7 +31,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// An order whose value begins with its id and is `size` bytes long (or as long as the beginning needs).
+    /// An order whose value begins with its id and is `size` bytes long (or as long as the beginning needs), from the
+    /// last hour.
     pub fn order(id: u64, size: usize) -> Record {
         let mut value = format!(r#"{{"id":{id},"customer":{},"state":"paid","note":""#, id % 997).into_bytes();
         // Words that repeat compress as JSON does; the id among them keeps two records from being equal by chance.
@@ -26,7 +41,7 @@ impl Record {
         value.extend(words.iter().cycle().take(room));
         value.extend(br#""}"#);
         Record {
-            timestamp: 1_700_000_000_000 + id as i64,
+            timestamp: an_hour_ago() + id as i64 % 3_600_000,
             key: Some(format!("customer-{}", id % 997).into_bytes()),
             value: Some(value),
             headers: vec![(b"trace".to_vec(), Some(id.to_be_bytes().to_vec())), (b"kind".to_vec(), None)],

@@ -78,11 +78,11 @@ pub fn accepted(code: i16, what: impl fmt::Display) -> Result<()> {
 ///
 /// Reads and idempotent changes are tried again until `patience` has passed, with new metadata; a write that could
 /// land twice is tried once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Client {
     bootstrap: Vec<SocketAddr>,
     patience: Duration,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ struct Known {
 impl Client {
     /// A client that tries for a minute. No I/O.
     pub fn new(bootstrap: Vec<SocketAddr>) -> Client {
-        Client { bootstrap, patience: Duration::from_secs(60), known: Mutex::default() }
+        Client { bootstrap, patience: Duration::from_secs(60), known: Arc::default() }
     }
 
     /// The same client, trying for `patience`.

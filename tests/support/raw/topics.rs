@@ -86,7 +86,7 @@ impl Client {
 
     /// Grows a topic to `count` partitions.
     pub fn create_partitions(&self, name: &str, count: i32) -> Result<()> {
-        let topic = CreatePartitionsTopic::default().with_name(name_of(name)).with_count(count);
+        let topic = CreatePartitionsTopic::default().with_name(name_of(name)).with_count(count).with_assignments(None);
         let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
         let answer = self.ask_controller(&request, 3)?;
         answer.results.iter().try_for_each(|t| accepted(t.error_code, format_args!("grow {name}")))?;

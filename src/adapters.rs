@@ -1,0 +1,50 @@
+//! The only match from configuration to adapters: which implementation stands behind each contract.
+
+use std::sync::Arc;
+
+use crate::config::{ClusterConfig, Config, LinkConfig};
+use crate::librdkafka::{ClusterAccess, RdLedgerStore};
+use crate::link::{SourceSide, TargetSide};
+use crate::model::LinkName;
+use crate::runtime::memory::MemoryBudget;
+use crate::runtime::tasks::TaskScope;
+use crate::wire::Cluster;
+use crate::wire::fetch::{FetchSettings, FetchSource};
+use crate::wire::produce::{ProduceSettings, ProduceSink};
+
+/// Both ends of a link. Nothing connects before it is used; connections live in `scope`.
+pub fn sides(
+    config: &Config,
+    name: &LinkName,
+    link: &LinkConfig,
+    budget: &MemoryBudget,
+    scope: &TaskScope,
+) -> (SourceSide, TargetSide) {
+    let client_id = format!("twinlog.{name}");
+    let cluster = |alias: &str| {
+        let ClusterConfig { bootstrap, security } = &config.clusters[alias];
+        Cluster::new(alias, bootstrap, security.clone(), &client_id)
+    };
+    let (from, to) = (cluster(&link.source), cluster(&link.target));
+    let fetch = FetchSettings::for_budget(budget.total_bytes());
+    let source = SourceSide {
+        alias: link.source.clone(),
+        catalog: Arc::new(from.clone()),
+        records: Arc::new(FetchSource::new(from.clone(), budget.clone(), scope.child(), fetch)),
+        points: Arc::new(from.clone()),
+        groups: Arc::new(from),
+    };
+    let ClusterConfig { bootstrap, security } = config.clusters[&link.target].clone();
+    let access = ClusterAccess { alias: link.target.clone(), bootstrap, security };
+    let target = TargetSide {
+        alias: link.target.clone(),
+        catalog: Arc::new(to.clone()),
+        admin: Arc::new(to.clone()),
+        records: Arc::new(ProduceSink::new(to.clone(), scope.child(), ProduceSettings::default())),
+        points: Arc::new(to.clone()),
+        groups: Arc::new(to.clone()),
+        group_writer: Arc::new(to),
+        ledger: Arc::new(RdLedgerStore::new(access, name)),
+    };
+    (source, target)
+}

@@ -1,0 +1,178 @@
+//! What each verb asks the daemon, and how it prints the answer.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::args::{Ask, Groups, Limit, Resolve, Status, Translate, partition};
+use super::daemon::Daemon;
+use super::failed::{Exit, Failed};
+use super::groups::{self as positions, Translated};
+use super::status as overview;
+use crate::http::{Done, LimitRequest, ResolveRequest};
+use crate::link::report::{GroupReport, LinkReport, TranslateReport};
+use crate::model::{GroupId, LinkName, Offset, TopicPartition};
+
+/// As often as lag is measured.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Puts the cursor home and clears what is below it.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(value).expect("reports are plain data");
+    Ok(writeln!(out, "{text}")?)
+}
+
+/// Asks what is asked, and prints the answer.
+pub(super) async fn ask(daemon: &Daemon, asked: Ask, out: &mut impl Write) -> Result<(), Failed> {
+    match asked {
+        Ask::Status(asked) => status(daemon, &asked, out).await,
+        Ask::Translate(asked) => translate(daemon, &asked, out).await,
+        Ask::Groups(asked) => groups(daemon, &asked, out).await,
+        Ask::Pause(asked) => order(daemon, &asked.link, "pause", &(), asked.json, out).await,
+        Ask::Resume(asked) => order(daemon, &asked.link, "resume", &(), asked.json, out).await,
+        Ask::Limit(asked) => limit(daemon, &asked, out).await,
+        Ask::Resolve(asked) => resolve(daemon, &asked, out).await,
+    }
+}
+
+async fn reports(daemon: &Daemon, link: Option<&LinkName>) -> Result<Vec<LinkReport>, Failed> {
+    match link {
+        Some(link) => Ok(vec![daemon.get(&format!("/v1/links/{link}")).await?]),
+        None => daemon.get("/v1/links").await,
+    }
+}
+
+async fn status(daemon: &Daemon, status: &Status, out: &mut impl Write) -> Result<(), Failed> {
+    let links = reports(daemon, status.link.as_ref()).await?;
+    if status.watch {
+        return watch(daemon, status, links, out).await;
+    }
+    if status.json { print_json(out, &links) } else { Ok(out.write_all(overview::render(&links, None).as_bytes())?) }
+}
+
+/// Prints until whoever reads it is gone. A daemon that is being restarted is waited for.
+async fn watch(
+    daemon: &Daemon,
+    status: &Status,
+    mut links: Vec<LinkReport>,
+    out: &mut impl Write,
+) -> Result<(), Failed> {
+    let mut before: Option<(Vec<LinkReport>, Instant)> = None;
+    let mut tick = tokio::time::interval(WATCH_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick.tick().await;
+    loop {
+        let now = Instant::now();
+        let text = if status.json {
+            serde_json::to_string(&links).expect("reports are plain data") + "\n"
+        } else {
+            let before = before.as_ref().map(|(links, at)| (links.as_slice(), now - *at));
+            let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
+            format!("{clear}{}\n", overview::render(&links, before))
+        };
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())?;
+        before = Some((links, now));
+        links = loop {
+            tick.tick().await;
+            match reports(daemon, status.link.as_ref()).await {
+                Ok(links) => break links,
+                Err(failed) if failed.exit == Exit::Unreachable => eprintln!("twinlog: {}", failed.message),
+                Err(failed) => return Err(failed),
+            }
+        };
+    }
+}
+
+async fn answer_to(
+    daemon: &Daemon,
+    link: &LinkName,
+    at: &TopicPartition,
+    offset: Offset,
+    reverse: bool,
+) -> Result<TranslateReport, Failed> {
+    let (topic, partition) = (&at.topic, at.partition);
+    let query = format!("topic={topic}&partition={partition}&offset={offset}&reverse={reverse}");
+    daemon.get(&format!("/v1/links/{link}/translate?{query}")).await
+}
+
+async fn group(daemon: &Daemon, link: &LinkName, group: &GroupId) -> Result<GroupReport, Failed> {
+    let groups: Vec<GroupReport> = daemon.get(&format!("/v1/links/{link}/groups")).await?;
+    groups.into_iter().find(|report| report.group == *group).ok_or_else(|| {
+        Failed::new(Exit::Failed, format!("link {link} knows no group {group:?}; `twinlog groups {link}` lists them"))
+    })
+}
+
+async fn translate(daemon: &Daemon, asked: &Translate, out: &mut impl Write) -> Result<(), Failed> {
+    let Some(offset) = asked.offset else { return translate_group(daemon, asked, out).await };
+    let at = partition(&asked.what).map_err(|message| Failed::new(Exit::Usage, message))?;
+    let answer = answer_to(daemon, &asked.link, &at, offset, asked.reverse).await?;
+    if asked.json {
+        print_json(out, &answer)?;
+    }
+    match &answer {
+        TranslateReport::Exact { .. } if asked.json => Ok(()),
+        TranslateReport::Exact { partition, offset } => Ok(writeln!(out, "{partition} {offset}")?),
+        other => Err(Failed::new(Exit::Inexact, format!("{at} offset {offset}: {}", positions::why_not(other)))),
+    }
+}
+
+async fn translate_group(daemon: &Daemon, asked: &Translate, out: &mut impl Write) -> Result<(), Failed> {
+    let group = group(daemon, &asked.link, &GroupId::from(&asked.what)).await?;
+    let mut translated = Vec::with_capacity(group.partitions.len());
+    for position in group.partitions {
+        // Asked afresh: what was committed on the target may be a pass old.
+        let translation = answer_to(daemon, &asked.link, &position.source, position.source_offset, false).await?;
+        translated.push(Translated { source: position.source, source_offset: position.source_offset, translation });
+    }
+    if asked.json {
+        print_json(out, &translated)?;
+    } else {
+        out.write_all(positions::translated(&translated).as_bytes())?;
+    }
+    match translated.iter().filter(|position| !position.is_exact()).count() {
+        0 => Ok(()),
+        inexact => {
+            let message = format!("{inexact} of {} positions have no exact offset on the target", translated.len());
+            Err(Failed::new(Exit::Inexact, message))
+        }
+    }
+}
+
+async fn groups(daemon: &Daemon, asked: &Groups, out: &mut impl Write) -> Result<(), Failed> {
+    if let Some(name) = &asked.group {
+        let group = group(daemon, &asked.link, name).await?;
+        return if asked.json {
+            print_json(out, &group)
+        } else {
+            Ok(out.write_all(positions::one(&group).as_bytes())?)
+        };
+    }
+    let groups: Vec<GroupReport> = daemon.get(&format!("/v1/links/{}/groups", asked.link)).await?;
+    if asked.json { print_json(out, &groups) } else { Ok(out.write_all(positions::all(&groups).as_bytes())?) }
+}
+
+/// Makes a link do something, and prints what is true then.
+async fn order(
+    daemon: &Daemon,
+    link: &LinkName,
+    verb: &str,
+    request: &impl Serialize,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<(), Failed> {
+    let done: Done = daemon.post(&format!("/v1/links/{link}/{verb}"), request).await?;
+    if json { print_json(out, &done) } else { Ok(writeln!(out, "{}", done.done)?) }
+}
+
+async fn limit(daemon: &Daemon, asked: &Limit, out: &mut impl Write) -> Result<(), Failed> {
+    let request = LimitRequest { bytes_per_second: asked.rate.0 };
+    order(daemon, &asked.link, "limit", &request, asked.json, out).await
+}
+
+async fn resolve(daemon: &Daemon, asked: &Resolve, out: &mut impl Write) -> Result<(), Failed> {
+    let request = ResolveRequest { target: asked.target.clone(), decision: asked.decision() };
+    order(daemon, &asked.link, "resolve", &request, asked.json, out).await
+}

@@ -1,0 +1,87 @@
+//! What an operator can make a link do; durable before it is answered.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use super::Served;
+use super::answer::{Done, Refusal};
+use super::links::find;
+use crate::link::report::Resolution;
+use crate::model::{LinkName, TopicPartition};
+
+/// Body of `limit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitRequest {
+    /// Bytes per second, above 0; `null` lifts the limit. It has to be said: there is no default.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub bytes_per_second: Option<u64>,
+}
+
+/// Body of `resolve`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveRequest {
+    /// The halted partition, as at the target.
+    pub target: TopicPartition,
+    /// What to do about it.
+    pub decision: Resolution,
+}
+
+type Answer = Result<Json<Done>, Refusal>;
+
+fn done(done: String) -> Answer {
+    Ok(Json(Done { done }))
+}
+
+/// What a link could not do; the sentence is the link's.
+fn failed(message: String) -> Refusal {
+    Refusal(StatusCode::CONFLICT, message)
+}
+
+fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
+    body.map(|Json(body)| body).map_err(|rejection| Refusal::bad_request(rejection.body_text()))
+}
+
+pub(super) async fn pause(State(served): State<Arc<Served>>, Path(link): Path<LinkName>) -> Answer {
+    find(&served, &link)?.pause().await.map_err(failed)?;
+    done(format!("link {link} is paused until `twinlog resume {link}`, across restarts"))
+}
+
+pub(super) async fn resume(State(served): State<Arc<Served>>, Path(link): Path<LinkName>) -> Answer {
+    find(&served, &link)?.resume().await.map_err(failed)?;
+    done(format!("link {link} moves records again"))
+}
+
+pub(super) async fn limit(
+    State(served): State<Arc<Served>>,
+    Path(link): Path<LinkName>,
+    request: Result<Json<LimitRequest>, JsonRejection>,
+) -> Answer {
+    let control = find(&served, &link)?;
+    let rate = body(request)?.bytes_per_second;
+    if rate == Some(0) {
+        return Err(Refusal::bad_request("a limit of 0 would stop the link without saying so: pause it instead"));
+    }
+    control.limit(rate).await.map_err(failed)?;
+    done(match rate {
+        Some(rate) => format!("link {link} copies at most {}/s, across restarts", ByteSize(rate)),
+        None => format!("link {link} copies without a limit, across restarts"),
+    })
+}
+
+pub(super) async fn resolve(
+    State(served): State<Arc<Served>>,
+    Path(link): Path<LinkName>,
+    request: Result<Json<ResolveRequest>, JsonRejection>,
+) -> Answer {
+    let control = find(&served, &link)?;
+    let request = body(request)?;
+    done(control.resolve(&request.target, request.decision).await.map_err(failed)?)
+}

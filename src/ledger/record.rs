@@ -1,0 +1,189 @@
+//! What the control topic remembers, one type per kind of record.
+//!
+//! All times are milliseconds since 1970 by the writer's clock: they are for people and reports, never for deciding
+//! whether a lease is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ledger::process::ProcessIdentity;
+use crate::model::{ClusterId, Halt, Offset, Resolution, Route, TopicName, TopicPartition};
+
+/// Offsets of many partitions, as `{topic: {partition: offset}}` in JSON.
+pub type PartitionOffsets = BTreeMap<TopicPartition, Offset>;
+
+/// Which two clusters the link joins. Written once, with the first lease; a mismatch refuses to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRecord {
+    /// `cluster.id` of the source.
+    pub source_cluster_id: ClusterId,
+    /// `cluster.id` of the target.
+    pub target_cluster_id: ClusterId,
+}
+
+/// First thing a claimer appends to both topics: reading it back proves that everything before it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRecord {
+    /// The claimer; its lease record, which follows, bears the same.
+    pub holder: Uuid,
+    /// The claimer's process, should it die before its lease is on record.
+    pub process: ProcessIdentity,
+}
+
+/// Who holds the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// One holding of the ledger; every acquisition draws a new one.
+    pub holder: Uuid,
+    /// The holder's process, by which a successor on the same machine can prove it gone.
+    pub process: ProcessIdentity,
+    /// Counts renewals, from 0.
+    pub renewal: u64,
+    /// Given back by a clean stop: a successor need not wait.
+    pub released: bool,
+    /// When it was written.
+    pub at_ms: i64,
+}
+
+/// A route's birth, durable before its first record is sent, so that a crash before the first map flush cannot skip.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Born {
+    /// The route with the topic ids it was born under.
+    pub route: Route,
+    /// First source offset this route copies; what lies before it is before the mirror.
+    pub first_source: Offset,
+    /// Target offset the first copied record gets.
+    pub target_start: Offset,
+}
+
+/// Ends of a source partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceEnd {
+    /// First offset still open to change: the last stable offset.
+    pub last_stable: Offset,
+    /// High watermark.
+    pub high_watermark: Offset,
+}
+
+/// Ends last seen of one source topic; what a failover knows of a dead source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceEnds {
+    /// When these ends were read. Unchanged ends need not be written again: see [`Observed`].
+    pub at_ms: i64,
+    /// By partition number.
+    pub partitions: BTreeMap<i32, SourceEnd>,
+}
+
+/// A source group's positions last seen, by source partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenPositions {
+    /// When these positions were read. Unchanged positions need not be written again: see [`Observed`].
+    pub at_ms: i64,
+    /// First offset not read by the group, by source partition.
+    #[serde(with = "nested")]
+    pub positions: PartitionOffsets,
+}
+
+/// Until when the [`SourceEnds`] and [`SeenPositions`] on record are known to be current, so that what does not change
+/// costs one small record per pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Observed {
+    /// Time of the last complete reading of source ends.
+    pub ends_at_ms: Option<i64>,
+    /// Time of the last complete reading of source group positions.
+    pub positions_at_ms: Option<i64>,
+}
+
+/// What we wrote for one group on the target. Ours is what is intended or confirmed: after a crash neither is mistaken
+/// for a commit of somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// Target offsets about to be committed, written before the commit.
+    #[serde(with = "nested")]
+    pub intent: PartitionOffsets,
+    /// Target offsets committed, written after the commit succeeded.
+    #[serde(with = "nested")]
+    pub confirmed: PartitionOffsets,
+    /// Set when the group was taken over on the target: no longer written until `twinlog groups resync`.
+    pub latched: Option<Latch>,
+}
+
+/// Why and since when a group is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latch {
+    /// Since when.
+    pub at_ms: i64,
+    /// What was seen, one sentence.
+    pub reason: String,
+}
+
+/// A partition that stands still until somebody decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaltRecord {
+    /// Why.
+    pub halt: Halt,
+    /// Since when.
+    pub at_ms: i64,
+}
+
+/// What operators want of the link; survives restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Desired {
+    /// Records do not move.
+    pub paused: bool,
+    /// Rate limit, bytes per second.
+    pub rate_bytes: Option<u64>,
+}
+
+/// Settings a target topic shall get at hand-over, when it becomes the one that is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedConfigs {
+    /// Setting → value.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// The source topics that existed when the link was born: the start rule is theirs, later topics are copied whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BirthTopics {
+    /// Source topic names.
+    pub topics: BTreeSet<TopicName>,
+}
+
+/// An operator's decision, obeyed by the partition's next attach and then removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolutionRecord {
+    /// The decision.
+    pub decision: Resolution,
+    /// When it was taken.
+    pub at_ms: i64,
+}
+
+/// JSON keys are texts: partitions nest under their topic.
+mod nested {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    type Nested = BTreeMap<TopicName, BTreeMap<i32, Offset>>;
+
+    pub fn serialize<S: Serializer>(offsets: &PartitionOffsets, to: S) -> Result<S::Ok, S::Error> {
+        let mut nested = Nested::new();
+        for (at, offset) in offsets {
+            nested.entry(at.topic.clone()).or_default().insert(at.partition, *offset);
+        }
+        nested.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PartitionOffsets, D::Error> {
+        let nested = Nested::deserialize(from)?;
+        Ok(nested
+            .into_iter()
+            .flat_map(|(topic, partitions)| {
+                partitions
+                    .into_iter()
+                    .map(move |(partition, offset)| (TopicPartition { topic: topic.clone(), partition }, offset))
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,134 @@
+//! How librdkafka reaches a cluster: the shared `security` section in its own property names.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+use crate::endpoint::{Error, ErrorKind, Result, Security};
+
+/// A cluster as the configuration names it.
+#[derive(Debug, Clone)]
+pub struct ClusterAccess {
+    /// Alias, for messages.
+    pub alias: String,
+    /// `host:port`, separated by commas.
+    pub bootstrap: String,
+    /// How to connect safely.
+    pub security: Security,
+}
+
+/// Longest wait for one answer of a broker; must stay below the transaction time-out.
+pub(super) const SOCKET_TIMEOUT: Duration = Duration::from_secs(6);
+
+impl ClusterAccess {
+    /// The properties every client of this cluster starts from.
+    ///
+    /// # Errors
+    /// `Denied`, naming the cluster and the setting, when the security section is incomplete.
+    pub(super) fn client_config(&self) -> Result<ClientConfig> {
+        let mut config = ClientConfig::new();
+        config
+            .set_log_level(RDKafkaLogLevel::Warning)
+            .set("client.id", "twinlog-ledger")
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("socket.timeout.ms", SOCKET_TIMEOUT.as_millis().to_string())
+            .set("socket.keepalive.enable", "true")
+            .set("socket.nagle.disable", "true")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("allow.auto.create.topics", "false")
+            // How long a topic created a moment ago may be missing from a broker's metadata; 30 s by default.
+            .set("topic.metadata.propagation.max.ms", "5000")
+            .set("enable.metrics.push", "false");
+        self.secure(&mut config)?;
+        Ok(config)
+    }
+
+    fn secure(&self, config: &mut ClientConfig) -> Result<()> {
+        use crate::endpoint::Protocol;
+        let security = &self.security;
+        config.set(
+            "security.protocol",
+            match security.protocol {
+                Protocol::Plaintext => "plaintext",
+                Protocol::Ssl => "ssl",
+                Protocol::SaslPlaintext => "sasl_plaintext",
+                Protocol::SaslSsl => "sasl_ssl",
+            },
+        );
+        if security.protocol.uses_tls() {
+            // Both stacks check the broker's name; librdkafka's own default has changed between versions.
+            config.set("ssl.endpoint.identification.algorithm", "https");
+            match &security.ca {
+                Some(path) => {
+                    let path = path.to_str().ok_or_else(|| self.incomplete("security.ca is not valid UTF-8"))?;
+                    config.set("ssl.ca.location", path)
+                }
+                // The vendored OpenSSL has no roots of its own: look where the machine keeps them.
+                None => config.set("ssl.ca.location", "probe"),
+            };
+        }
+        if security.protocol.uses_sasl() {
+            let mechanism = security.mechanism.ok_or_else(|| self.incomplete("security.mechanism is missing"))?;
+            let username =
+                security.username.as_deref().ok_or_else(|| self.incomplete("security.username is missing"))?;
+            let password = security.password.as_ref().ok_or_else(|| self.incomplete("security.password is missing"))?;
+            config
+                .set("sasl.mechanism", mechanism.name())
+                .set("sasl.username", username)
+                .set("sasl.password", password.reveal());
+        }
+        Ok(())
+    }
+
+    fn incomplete(&self, what: &str) -> Error {
+        Error::new(ErrorKind::Denied, format!("cluster {}: {what} (protocol {:?})", self.alias, self.security.protocol))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::{Mechanism, Protocol, Secret};
+
+    fn access(security: Security) -> ClusterAccess {
+        ClusterAccess { alias: "lyon".into(), bootstrap: "127.0.0.1:1".into(), security }
+    }
+
+    #[test]
+    fn a_sasl_ssl_section_becomes_librdkafkas_properties() {
+        let config = access(Security {
+            protocol: Protocol::SaslSsl,
+            ca: Some("/etc/twinlog/ca.pem".into()),
+            mechanism: Some(Mechanism::ScramSha512),
+            username: Some("twinlog".into()),
+            password: Some(Secret::new("hush")),
+        })
+        .client_config()
+        .unwrap();
+        let expected = [
+            ("security.protocol", "sasl_ssl"),
+            ("ssl.ca.location", "/etc/twinlog/ca.pem"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.username", "twinlog"),
+            ("sasl.password", "hush"),
+        ];
+        for (key, value) in expected {
+            assert_eq!(config.get(key), Some(value), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_missing_password_is_named_with_its_cluster() {
+        let security = Security {
+            protocol: Protocol::SaslPlaintext,
+            mechanism: Some(Mechanism::Plain),
+            username: Some("twinlog".into()),
+            ..Security::default()
+        };
+        let error = access(security).client_config().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Denied);
+        assert!(error.message.contains("lyon") && error.message.contains("security.password"), "{error}");
+    }
+}

@@ -1,0 +1,271 @@
+//! One transactional producer on a thread of its own.
+
+use std::sync::mpsc as reports;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::endpoint::{Error, ErrorKind, LedgerEntry, MAX_LEDGER_VALUE_BYTES, Result};
+use crate::librdkafka::access::ClusterAccess;
+use crate::librdkafka::errors::{Complaints, explain, kind_of, log};
+use crate::model::TopicName;
+
+/// The broker aborts what a dead holder left open after this long, if nobody claims before.
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Key, headers and framing on top of the largest value, bytes.
+const FRAMING_BYTES: usize = 64 * 1024;
+/// A record not delivered by then is given up, with its transaction.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(8);
+/// One attempt at a call that librdkafka can resume.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long a claim goes on trying before it says why it does not succeed. A fresh cluster needs some 10 s to create its
+/// coordinator's topic.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Entries for one transaction.
+pub(super) struct Append {
+    pub entries: Vec<LedgerEntry>,
+    pub done: oneshot::Sender<Result<()>>,
+}
+
+/// Claims `transactional_id` and then serves appends until the sender is dropped. Blocks.
+pub(super) fn serve(
+    cluster: &ClusterAccess,
+    topic: TopicName,
+    transactional_id: &str,
+    claimed: oneshot::Sender<Result<()>>,
+    mut appends: mpsc::Receiver<Append>,
+) {
+    let mut transactions = match Transactions::claim(cluster, topic, transactional_id, || claimed.is_closed()) {
+        Ok(transactions) => transactions,
+        Err(error) => {
+            // Whoever gave up waiting does not want to know.
+            let _ = claimed.send(Err(error));
+            return;
+        }
+    };
+    if claimed.send(Ok(())).is_err() {
+        return;
+    }
+    while let Some(Append { entries, done }) = appends.blocking_recv() {
+        let _ = done.send(transactions.append(&entries));
+    }
+}
+
+type Report = (usize, KafkaResult<()>);
+
+struct Transactions {
+    cluster: String,
+    topic: TopicName,
+    producer: ThreadedProducer<Context>,
+    delivered: reports::Receiver<Report>,
+    /// Number of the transaction, so that reports of an aborted one are not taken for the next.
+    number: usize,
+    /// The last transaction failed and could not be aborted yet.
+    abort_first: bool,
+}
+
+struct Context {
+    cluster: String,
+    delivered: reports::Sender<Report>,
+    complaints: Complaints,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log(&self.cluster, level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(cluster = %self.cluster, %error, "librdkafka: {reason}");
+        self.complaints.note(&error, reason);
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, transaction: usize) {
+        let outcome = report.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
+        // The receiver lives beside the producer: it is gone only when both are being dropped.
+        let _ = self.delivered.send((transaction, outcome));
+    }
+}
+
+impl Transactions {
+    fn claim(
+        cluster: &ClusterAccess,
+        topic: TopicName,
+        transactional_id: &str,
+        abandoned: impl Fn() -> bool,
+    ) -> Result<Self> {
+        let mut config = cluster.client_config()?;
+        set_for_writing(&mut config, transactional_id);
+        let (send, delivered) = reports::channel();
+        let context = Context { cluster: cluster.alias.clone(), delivered: send, complaints: Complaints::default() };
+        let producer: ThreadedProducer<Context> = config.create_with_context(context).map_err(|e| {
+            let (kind, what) = explain(&e);
+            Error::new(kind, format!("cluster {}: cannot create a producer: {what}", cluster.alias))
+        })?;
+        let this = Self { cluster: cluster.alias.clone(), topic, producer, delivered, number: 0, abort_first: false };
+        let begun = Instant::now();
+        loop {
+            match this.producer.init_transactions(ATTEMPT) {
+                Ok(()) => return Ok(this),
+                Err(KafkaError::Transaction(e)) if e.is_retriable() && begun.elapsed() < CLAIM_PATIENCE => {
+                    // Somebody who gave up must not fence the holder of that day.
+                    if abandoned() {
+                        return Err(Error::new(ErrorKind::Retryable, "the claim was abandoned"));
+                    }
+                }
+                Err(error) => return Err(this.failed("claim the transactional id", &error)),
+            }
+        }
+    }
+
+    /// One transaction. Returns once its outcome is certain, however long a broker keeps it open.
+    fn append(&mut self, entries: &[LedgerEntry]) -> Result<()> {
+        if self.abort_first {
+            self.abort()?;
+        }
+        self.number += 1;
+        self.producer.begin_transaction().map_err(|e| self.failed("begin a transaction", &e))?;
+        // Whatever fails from here on leaves a transaction to abort.
+        self.abort_first = true;
+        let result = self.send_all(entries).and_then(|()| self.commit());
+        match result {
+            Ok(()) => {
+                self.abort_first = false;
+                Ok(())
+            }
+            Err(error) => {
+                if !matches!(error.kind, ErrorKind::Fenced | ErrorKind::Attach) {
+                    // When it cannot be aborted now, the next append begins with it.
+                    if let Err(abort) = self.abort()
+                        && matches!(abort.kind, ErrorKind::Fenced | ErrorKind::Attach)
+                    {
+                        return Err(abort);
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn send_all(&mut self, entries: &[LedgerEntry]) -> Result<()> {
+        let mut sent = 0;
+        for entry in entries {
+            let mut record: BaseRecord<'_, [u8], [u8], usize> =
+                BaseRecord::with_opaque_to(self.topic.as_str(), self.number).partition(0).key(&entry.key[..]);
+            record.payload = entry.value.as_deref();
+            loop {
+                match self.producer.send(record) {
+                    Ok(()) => break,
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) if sent > 0 => {
+                        self.delivery()?;
+                        sent -= 1;
+                        record = again;
+                    }
+                    Err((error, _)) => return Err(self.failed("send", &error)),
+                }
+            }
+            sent += 1;
+        }
+        (0..sent).try_for_each(|_| self.delivery())?;
+        // The last report is counted as in flight until its callback has returned; committing before that costs 100 ms.
+        while self.producer.in_flight_count() > 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
+    }
+
+    /// Waits for the next delivery report of this transaction.
+    fn delivery(&self) -> Result<()> {
+        loop {
+            // Beyond the delivery time-out librdkafka reports a failure by itself; the margin is for a busy machine.
+            match self.delivered.recv_timeout(DELIVERY_TIMEOUT * 2) {
+                Ok((number, outcome)) if number == self.number => {
+                    return outcome.map_err(|e| self.failed("write", &e));
+                }
+                Ok(_) => {}
+                Err(_) => return Err(self.error(ErrorKind::Attach, "write", "librdkafka gave no delivery report")),
+            }
+        }
+    }
+
+    fn commit(&self) -> Result<()> {
+        loop {
+            match self.producer.commit_transaction(ATTEMPT) {
+                Ok(()) => return Ok(()),
+                // The outcome is open: only asking again tells it.
+                Err(KafkaError::Transaction(e)) if e.is_retriable() => {}
+                Err(error) => return Err(self.failed("commit", &error)),
+            }
+        }
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            match self.producer.abort_transaction(ATTEMPT) {
+                Ok(()) => {
+                    self.abort_first = false;
+                    return Ok(());
+                }
+                Err(KafkaError::Transaction(e)) if e.is_retriable() && begun.elapsed() < DELIVERY_TIMEOUT => {}
+                Err(error) => return Err(self.failed("abort", &error)),
+            }
+        }
+    }
+
+    /// What follows from a failure: fenced, doomed ([`ErrorKind::Attach`]: this producer can do nothing any more), or what
+    /// the broker said.
+    fn failed(&self, attempted: &str, error: &KafkaError) -> Error {
+        let (kind, what) = explain(error);
+        if let Some((code, why)) = self.producer.client().fatal_error() {
+            let kind = if kind_of(code) == ErrorKind::Fenced { ErrorKind::Fenced } else { ErrorKind::Attach };
+            return self.error(kind, attempted, &why);
+        }
+        match (kind, self.producer.context().complaints.take()) {
+            (ErrorKind::Retryable, Some((complaint, why))) => {
+                let kind = if complaint == ErrorKind::Denied { ErrorKind::Denied } else { kind };
+                self.error(kind, attempted, &format!("{what} ({why})"))
+            }
+            // Without a fatal error the broker's word was about one request of an older epoch.
+            (ErrorKind::Fenced, _) if !matches!(error, KafkaError::Transaction(_)) => {
+                self.error(ErrorKind::Retryable, attempted, &what)
+            }
+            _ => self.error(kind, attempted, &what),
+        }
+    }
+
+    fn error(&self, kind: ErrorKind, attempted: &str, what: &str) -> Error {
+        let advice = match kind {
+            ErrorKind::Fenced => ": another Twinlog has claimed this link's ledger",
+            ErrorKind::Denied => {
+                ": check the security settings, and the rights to write this topic and its transactional id"
+            }
+            _ => "",
+        };
+        let (cluster, topic) = (&self.cluster, &self.topic);
+        Error::new(kind, format!("cluster {cluster}, topic {topic}: cannot {attempted}: {what}{advice}"))
+    }
+}
+
+fn set_for_writing(config: &mut ClientConfig, transactional_id: &str) {
+    config
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+        .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string())
+        .set("message.max.bytes", (MAX_LEDGER_VALUE_BYTES + FRAMING_BYTES).to_string())
+        .set("linger.ms", "0")
+        .set("retry.backoff.ms", "20")
+        .set("retry.backoff.max.ms", "500")
+        .set("compression.type", "lz4");
+}

@@ -1,0 +1,80 @@
+//! What a session knows, put into the words of [`report`](crate::link::report): from memory, without asking a cluster.
+
+use std::sync::atomic::Ordering;
+
+use crate::link::report::{GroupPartitionReport, GroupReport, PartitionReport, TranslateReport};
+use crate::link::session::Session;
+use crate::metadata::groups::{GroupState, PositionState, PositionVerdict};
+use crate::model::{Offset, PartitionState, TopicPartition};
+use crate::offsets::Translation;
+use crate::policy::resolution::ways_out;
+use crate::replication::RouteMonitor;
+
+pub(super) fn partitions(session: &Session) -> Vec<PartitionReport> {
+    session.supervisor.monitors().iter().map(|monitor| partition(session, monitor)).collect()
+}
+
+fn partition(session: &Session, monitor: &RouteMonitor) -> PartitionReport {
+    let route = monitor.route();
+    let state = monitor.state();
+    let position = monitor.position();
+    let lag = monitor.lag(session.started.elapsed());
+    let ways_out = match &state {
+        PartitionState::Halted(halt) => ways_out(&session.settings.name, &route.target, halt.reason),
+        _ => Vec::new(),
+    };
+    let unflushed = monitor.map().map_or(0, |map| map.lock().expect("no panic while held").unflushed_records());
+    PartitionReport {
+        source: route.source.clone(),
+        target: route.target.clone(),
+        state,
+        position: position.map(|p| p.0),
+        target_end: position.map(|p| p.1),
+        lag_records: lag.map(|l| l.records),
+        unstable_records: lag.map(|l| l.unstable),
+        lag_seconds: lag.map(|l| l.time.as_secs_f64()),
+        records: monitor.records.load(Ordering::Relaxed),
+        bytes: monitor.bytes.load(Ordering::Relaxed),
+        unflushed_records: unflushed,
+        ways_out,
+    }
+}
+
+pub(super) fn groups(session: &Session) -> Vec<GroupReport> {
+    session.groups.lock().expect("no panic while held").iter().map(group).collect()
+}
+
+fn group(state: &GroupState) -> GroupReport {
+    GroupReport {
+        group: state.id.clone(),
+        verdict: state.verdict.words(),
+        partitions: state.partitions.iter().map(position).collect(),
+    }
+}
+
+fn position(state: &PositionState) -> GroupPartitionReport {
+    let (target_offset, verdict) = match &state.translated {
+        PositionVerdict::At(_, offset) => (Some(*offset), "synced".to_owned()),
+        PositionVerdict::Waiting => (None, "waiting for the mirror".to_owned()),
+        PositionVerdict::BeforeTheMirror(n) => (None, format!("before the mirror ({n})")),
+        PositionVerdict::NotMirrored => (None, "not mirrored".to_owned()),
+    };
+    GroupPartitionReport { source: state.source.clone(), source_offset: state.offset, target_offset, verdict }
+}
+
+pub(super) fn translate(session: &Session, at: &TopicPartition, offset: Offset, reverse: bool) -> TranslateReport {
+    let monitors = session.supervisor.monitors();
+    let route = monitors.iter().find(|m| at == if reverse { &m.route().target } else { &m.route().source });
+    let Some((monitor, map)) = route.and_then(|m| Some((m, m.map()?))) else { return TranslateReport::Unknown };
+    let map = map.lock().expect("no panic while held");
+    let (answer, partition) = if reverse {
+        (map.translate_back(offset), &monitor.route().source)
+    } else {
+        (map.translate(offset), &monitor.route().target)
+    };
+    match answer {
+        Translation::Exact(offset) => TranslateReport::Exact { partition: partition.clone(), offset },
+        Translation::BeforeTheMirror { first } => TranslateReport::BeforeTheMirror { first },
+        Translation::Ahead { end } => TranslateReport::Ahead { end },
+    }
+}

@@ -1,0 +1,229 @@
+//! A link that runs: sessions one after another, and the handle through which it is seen and steered.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::endpoint::{Error, ErrorKind, Result};
+use crate::ledger::record::{Desired, ResolutionRecord};
+use crate::ledger::{Acquiring, ControlRecord};
+use crate::link::report::{GroupReport, LinkReport, Resolution, TranslateReport};
+use crate::link::session::Session;
+use crate::link::{LinkControl, LinkSettings, SourceSide, TargetSide, answers, upkeep};
+use crate::model::{Offset, PartitionState, TopicPartition};
+use crate::policy::resolution;
+use crate::runtime::memory::MemoryBudget;
+use crate::runtime::retry::Pace;
+use crate::runtime::tasks::TaskScope;
+
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+/// One direction, source cluster to target cluster.
+pub struct Link {
+    settings: Arc<LinkSettings>,
+    source: Arc<SourceSide>,
+    target: Arc<TargetSide>,
+    budget: MemoryBudget,
+    state: Mutex<String>,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+impl Link {
+    /// A link that does not run yet. `budget` is the process's, shared by all links.
+    pub fn new(settings: LinkSettings, source: SourceSide, target: TargetSide, budget: MemoryBudget) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            source: Arc::new(source),
+            target: Arc::new(target),
+            budget,
+            state: Mutex::new("starting".into()),
+            session: Mutex::default(),
+        }
+    }
+
+    /// Runs until `stop`: then everything in flight is drained, the map flushed and the lease released. A lost lease ends
+    /// a session; the next one waits for the lease. Passing failures are retried for ever.
+    ///
+    /// # Errors
+    /// What only people can mend: missing rights, source = target, another cluster than the ledger knows, a ledger
+    /// written by a newer version.
+    pub async fn run(&self, stop: CancellationToken) -> Result<()> {
+        let mut pace = Pace::new(RETRY_FIRST, RETRY_LONGEST);
+        loop {
+            let error = match self.tenure(&stop).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if matches!(error.kind, ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Corrupt) {
+                self.enter(format!("failed: {error}"));
+                return Err(error);
+            }
+            let wait = pace.next_delay();
+            tracing::warn!(link = %self.settings.name, %error, retry_in = ?wait, "link interrupted");
+            self.enter(format!("interrupted: {error}"));
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One session from start to end. `Ok` when it was stopped.
+    async fn tenure(&self, stop: &CancellationToken) -> Result<()> {
+        let scope = TaskScope::new();
+        let (progress, acquiring) = watch::channel(Acquiring::Reading);
+        let (settings, source, target) = (self.settings.clone(), self.source.clone(), self.target.clone());
+        let session = {
+            let starting = Session::start(settings, source, target, &scope, &progress);
+            tokio::select! {
+                started = starting => started?,
+                () = self.show(acquiring) => unreachable!("progress lives as long as the start"),
+                () = stop.cancelled() => return Ok(()),
+            }
+        };
+        let session = Arc::new(session);
+        *self.session.lock().expect("no panic while held") = Some(session.clone());
+        self.enter("running".into());
+        let upkeep = TaskScope::new();
+        upkeep::start(&session, &upkeep);
+        let lost = tokio::select! {
+            () = stop.cancelled() => None,
+            why = session.ledger.lease().lost() => Some(why),
+        };
+        self.enter("stopping".into());
+        upkeep.stop().await;
+        session.supervisor.stop().await;
+        if lost.is_none() {
+            self.hand_back(&session).await;
+        }
+        *self.session.lock().expect("no panic while held") = None;
+        scope.stop().await;
+        match lost {
+            None => {
+                self.enter("stopped".into());
+                Ok(())
+            }
+            Some(why) => Err(Error::new(ErrorKind::Retryable, why.message)),
+        }
+    }
+
+    /// A clean end: the map is durable, and a successor need not wait for the lease.
+    async fn hand_back(&self, session: &Session) {
+        if let Err(error) = upkeep::flush(session).await {
+            tracing::warn!(link = %self.settings.name, %error, "last map flush failed; the next start matches the tail");
+        }
+        if let Err(error) = session.ledger.clone().release().await {
+            tracing::warn!(link = %self.settings.name, %error, "lease not released; a successor waits it out");
+        }
+    }
+
+    async fn show(&self, mut acquiring: watch::Receiver<Acquiring>) {
+        loop {
+            let state = match &*acquiring.borrow_and_update() {
+                Acquiring::Reading => "reading the ledger".to_owned(),
+                Acquiring::Waiting { holder, .. } => format!("waiting for the lease of {holder}"),
+                Acquiring::Claiming => "claiming the ledger".to_owned(),
+                Acquiring::Retrying { error } => format!("starting, retrying: {error}"),
+                Acquiring::Held => "starting".to_owned(),
+            };
+            self.enter(state);
+            if acquiring.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn enter(&self, state: String) {
+        let mut now = self.state.lock().expect("no panic while held");
+        if *now != state {
+            tracing::info!(link = %self.settings.name, "{state}");
+            *now = state;
+        }
+    }
+
+    fn session(&self) -> Option<Arc<Session>> {
+        self.session.lock().expect("no panic while held").clone()
+    }
+
+    fn running(&self) -> Result<Arc<Session>, String> {
+        let state = self.state.lock().expect("no panic while held").clone();
+        self.session().ok_or_else(|| format!("link {} holds no lease now ({state}): try again", self.settings.name))
+    }
+
+    async fn desire(&self, change: impl FnOnce(&mut Desired)) -> Result<(), String> {
+        let session = self.running()?;
+        let mut desired = session.ledger.view().desired();
+        change(&mut desired);
+        session.ledger.append(vec![ControlRecord::Desired(desired)]).await.map_err(|e| e.message)?;
+        session.rate.set(desired.rate_bytes.or(self.settings.rate_limit_bytes));
+        session.apply().await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LinkControl for Link {
+    fn report(&self) -> LinkReport {
+        let session = self.session();
+        let mut state = self.state.lock().expect("no panic while held").clone();
+        if state == "running" && session.as_ref().is_some_and(|s| s.ledger.view().desired().paused) {
+            state = "paused".into();
+        }
+        let side = |alias: &str, id: Option<String>| id.map_or(alias.to_owned(), |id| format!("{alias} ({id})"));
+        let ids = session.as_ref().map(|s| (s.clusters.0.id.to_string(), s.clusters.1.id.to_string())).unzip();
+        LinkReport {
+            link: self.settings.name.clone(),
+            source: side(&self.source.alias, ids.0),
+            target: side(&self.target.alias, ids.1),
+            state,
+            rate_limit_bytes: session.as_ref().and_then(|s| s.rate.get()),
+            memory_used_bytes: self.budget.used_bytes(),
+            memory_budget_bytes: self.budget.total_bytes(),
+            problems: session.as_ref().map(|s| s.problems()).unwrap_or_default(),
+            partitions: session.map(|s| answers::partitions(&s)).unwrap_or_default(),
+        }
+    }
+
+    fn groups(&self) -> Vec<GroupReport> {
+        self.session().map(|s| answers::groups(&s)).unwrap_or_default()
+    }
+
+    fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> TranslateReport {
+        self.session().map_or(TranslateReport::Unknown, |s| answers::translate(&s, at, offset, reverse))
+    }
+
+    async fn pause(&self) -> Result<(), String> {
+        self.desire(|desired| desired.paused = true).await
+    }
+
+    async fn resume(&self) -> Result<(), String> {
+        self.desire(|desired| desired.paused = false).await
+    }
+
+    async fn limit(&self, bytes_per_second: Option<u64>) -> Result<(), String> {
+        self.desire(|desired| desired.rate_bytes = bytes_per_second).await
+    }
+
+    async fn resolve(&self, target: &TopicPartition, decision: Resolution) -> Result<String, String> {
+        let session = self.running()?;
+        let monitor = session
+            .supervisor
+            .monitor(target)
+            .ok_or_else(|| format!("link {} has no target partition {target}", self.settings.name))?;
+        let PartitionState::Halted(halt) = monitor.state() else {
+            return Err(format!("{target} is not halted: there is nothing to resolve"));
+        };
+        let Some((_, consequence)) = resolution::choices(halt.reason).iter().find(|(choice, _)| *choice == decision)
+        else {
+            let ways = resolution::ways_out(&self.settings.name, target, halt.reason).join("\n");
+            return Err(format!("--{decision} does not answer {}; possible is:\n{ways}", halt.reason));
+        };
+        let record = ResolutionRecord { decision, at_ms: upkeep::unix_ms() };
+        session.ledger.append(vec![ControlRecord::Resolution(target.clone(), record)]).await.map_err(|e| e.message)?;
+        monitor.decide();
+        Ok(format!("{target} ({}): {consequence}", halt.reason))
+    }
+}

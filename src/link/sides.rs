@@ -1,0 +1,39 @@
+//! The two clusters of a link as contracts: what a link may do at each side is a matter of these types.
+
+use std::sync::Arc;
+
+use crate::endpoint::{Catalog, GroupReader, GroupWriter, LedgerStore, PointReader, Sink, Source, TopicAdmin};
+
+/// The source: reads only.
+pub struct SourceSide {
+    /// Its alias in the configuration.
+    pub alias: String,
+    /// Topics, bounds, settings.
+    pub catalog: Arc<dyn Catalog>,
+    /// The shared fetch.
+    pub records: Arc<dyn Source>,
+    /// Single looks.
+    pub points: Arc<dyn PointReader>,
+    /// Group positions.
+    pub groups: Arc<dyn GroupReader>,
+}
+
+/// The target: written, and the home of all durable state.
+pub struct TargetSide {
+    /// Its alias in the configuration.
+    pub alias: String,
+    /// Topics, bounds, settings.
+    pub catalog: Arc<dyn Catalog>,
+    /// Changes of topics.
+    pub admin: Arc<dyn TopicAdmin>,
+    /// Writers.
+    pub records: Arc<dyn Sink>,
+    /// Single looks.
+    pub points: Arc<dyn PointReader>,
+    /// Group positions.
+    pub groups: Arc<dyn GroupReader>,
+    /// Commits of group positions.
+    pub group_writer: Arc<dyn GroupWriter>,
+    /// The ledger's storage.
+    pub ledger: Arc<dyn LedgerStore>,
+}

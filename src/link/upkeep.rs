@@ -1,0 +1,230 @@
+//! The timers of a session: topics, source ends, map flush, groups. Each runs on its own, so that a slow one delays none.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::endpoint::{Bounds, Result};
+use crate::ledger::ControlRecord;
+use crate::ledger::record::{Observed, SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
+use crate::link::session::Session;
+use crate::metadata::groups::{GroupState, Groups, Mirrored};
+use crate::metadata::topics::Topics;
+use crate::model::{GroupId, TopicName, TopicPartition};
+use crate::runtime::tasks::TaskScope;
+use crate::telemetry::metrics::PassMetrics;
+
+/// The map may lag behind the data because starting attaches; beyond this nothing more is sent.
+const UNFLUSHED_MAX: Duration = Duration::from_secs(10);
+/// Likewise, in bytes of copied batches.
+const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
+/// What must survive the source's death is at most this old in the ledger (DESIGN §6).
+const OBSERVED_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Starts the timers of a session in `scope`.
+pub(super) fn start(session: &Arc<Session>, scope: &TaskScope) {
+    scope.spawn_until_stopped(keep_topics(session.clone()));
+    scope.spawn_until_stopped(keep_bounds(session.clone()));
+    scope.spawn_until_stopped(keep_map(session.clone()));
+    scope.spawn_until_stopped(keep_groups(session.clone()));
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn keep_topics(session: Arc<Session>) {
+    let (source, target) = (session.source.clone(), session.target.clone());
+    let rules = session.settings.topics.clone();
+    let mut topics = Topics::new(source.catalog.clone(), target.catalog.clone(), target.admin.clone(), rules);
+    let metrics = PassMetrics::new(&session.settings.name, "topics");
+    let mut ticks = every(session.settings.topics_interval);
+    let mut recorded: BTreeMap<TopicName, BTreeMap<String, String>> = BTreeMap::new();
+    loop {
+        let began = ticks.tick().await;
+        let outcome = async {
+            let report = topics.pass().await?;
+            session.set_problems("topics", report.problems);
+            let news = report.after_hand_over.into_iter().filter(|(topic, wanted)| recorded.get(topic) != Some(wanted));
+            let news: BTreeMap<_, _> = news.collect();
+            if !news.is_empty() {
+                let records = news.iter().map(|(topic, configs)| {
+                    ControlRecord::Wanted(topic.clone(), WantedConfigs { configs: configs.clone() })
+                });
+                session.ledger.append(records.collect()).await?;
+                recorded.extend(news);
+            }
+            session.publish(report.routes).await
+        };
+        let outcome: Result<()> = outcome.await;
+        metrics.ended(began.elapsed(), outcome.is_ok());
+        complain(&session, "topic pass", outcome.err());
+    }
+}
+
+fn complain(session: &Session, pass: &'static str, error: Option<crate::endpoint::Error>) {
+    session.set_problems(pass, error.map(|e| format!("{pass} failed: {e}")).into_iter().collect());
+}
+
+async fn keep_bounds(session: Arc<Session>) {
+    let metrics = PassMetrics::new(&session.settings.name, "bounds");
+    let mut ticks = every(session.settings.bounds_interval);
+    let mut recorded: BTreeMap<TopicName, SourceEnds> = BTreeMap::new();
+    let mut record_at = Instant::now();
+    loop {
+        let began = ticks.tick().await;
+        let monitors = session.supervisor.monitors();
+        if monitors.is_empty() {
+            continue;
+        }
+        let partitions: Vec<TopicPartition> = monitors.iter().map(|m| m.route().source.clone()).collect();
+        let answers = session.source.catalog.bounds(&partitions).await;
+        let now = session.started.elapsed();
+        let mut ends: BTreeMap<TopicName, BTreeMap<i32, SourceEnd>> = BTreeMap::new();
+        let mut failed = None;
+        for (monitor, answer) in monitors.iter().zip(answers) {
+            match answer {
+                Ok(bounds) => {
+                    monitor.saw_bounds(now, bounds);
+                    let at = &monitor.route().source;
+                    ends.entry(at.topic.clone()).or_default().insert(at.partition, end_of(bounds));
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        let all_read = failed.is_none();
+        metrics.ended(began.elapsed(), all_read);
+        complain(&session, "reading source ends", failed);
+        if Instant::now() >= record_at {
+            let at_ms = unix_ms();
+            let mut records: Vec<ControlRecord> = Vec::new();
+            for (topic, partitions) in ends {
+                if recorded.get(&topic).is_none_or(|known| known.partitions != partitions) {
+                    let ends = SourceEnds { at_ms, partitions };
+                    recorded.insert(topic.clone(), ends.clone());
+                    records.push(ControlRecord::Ends(topic, ends));
+                }
+            }
+            if all_read {
+                let before = session.ledger.view().observed();
+                records.push(ControlRecord::Observed(Observed { ends_at_ms: Some(at_ms), ..before }));
+            }
+            if let Err(error) = session.ledger.append(records).await {
+                recorded.clear();
+                complain(&session, "recording source ends", Some(error));
+            } else {
+                complain(&session, "recording source ends", None);
+            }
+            record_at = Instant::now() + OBSERVED_INTERVAL;
+        }
+    }
+}
+
+fn end_of(bounds: Bounds) -> SourceEnd {
+    SourceEnd { last_stable: bounds.last_stable, high_watermark: bounds.high_watermark }
+}
+
+/// The wall clock, milliseconds since 1970, for people and the ledger.
+pub(super) fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+async fn keep_map(session: Arc<Session>) {
+    let metrics = PassMetrics::new(&session.settings.name, "flush");
+    let mut ticks = every(session.settings.flush_interval);
+    let mut flushed_at = Instant::now();
+    let mut flushed_bytes = 0;
+    loop {
+        let began = ticks.tick().await;
+        let copied: u64 = copied_bytes(&session);
+        let outcome = flush(&session).await;
+        metrics.ended(began.elapsed(), outcome.is_ok());
+        match outcome {
+            Ok(()) => {
+                (flushed_at, flushed_bytes) = (Instant::now(), copied);
+                complain(&session, "map flush", None);
+            }
+            Err(error) => complain(&session, "map flush", Some(error)),
+        }
+        let behind = copied_bytes(&session).saturating_sub(flushed_bytes);
+        let stalled = flushed_at.elapsed() > UNFLUSHED_MAX
+            || (flushed_at.elapsed() > 2 * session.settings.flush_interval && behind > UNFLUSHED_BYTES_MAX);
+        session.map_stalled.send_if_modified(|now| std::mem::replace(now, stalled) != stalled);
+    }
+}
+
+fn copied_bytes(session: &Session) -> u64 {
+    session.supervisor.monitors().iter().map(|m| m.bytes.load(std::sync::atomic::Ordering::Relaxed)).sum()
+}
+
+/// Makes the maps of all routes durable in one transaction.
+pub(super) async fn flush(session: &Session) -> Result<()> {
+    let mut targets = Vec::new();
+    for monitor in session.supervisor.monitors() {
+        monitor.settle_anchor();
+        targets.push(monitor.route().target.clone());
+    }
+    session.ledger.flush_maps(&targets).await
+}
+
+async fn keep_groups(session: Arc<Session>) {
+    let (source, target) = (&session.source, &session.target);
+    let (reader, writer) = (target.groups.clone(), target.group_writer.clone());
+    let selection = session.settings.groups.clone();
+    let mut groups = Groups::new(source.groups.clone(), reader, writer, session.ledger.clone(), selection);
+    let metrics = PassMetrics::new(&session.settings.name, "groups");
+    let mut ticks = every(session.settings.groups_interval);
+    let mut seen: BTreeMap<GroupId, SeenPositions> = BTreeMap::new();
+    let mut record_at = Instant::now();
+    loop {
+        let began = ticks.tick().await;
+        let mirrored: Mirrored = session
+            .supervisor
+            .monitors()
+            .iter()
+            .filter_map(|m| Some((m.route().source.clone(), (m.route().target.clone(), m.map()?))))
+            .collect();
+        let outcome = groups.pass(&mirrored).await;
+        metrics.ended(began.elapsed(), outcome.is_ok());
+        match outcome {
+            Ok(states) => {
+                complain(&session, "group pass", None);
+                if Instant::now() >= record_at {
+                    let outcome = record_seen(&session, &states, &mut seen).await;
+                    complain(&session, "recording group positions", outcome.err());
+                    record_at = Instant::now() + OBSERVED_INTERVAL;
+                }
+                *session.groups.lock().expect("no panic while held") = states;
+            }
+            Err(error) => complain(&session, "group pass", Some(error)),
+        }
+    }
+}
+
+async fn record_seen(
+    session: &Session,
+    states: &[GroupState],
+    seen: &mut BTreeMap<GroupId, SeenPositions>,
+) -> Result<()> {
+    let at_ms = unix_ms();
+    let mut records = Vec::new();
+    for state in states {
+        let positions = state.partitions.iter().map(|p| (p.source.clone(), p.offset)).collect();
+        if seen.get(&state.id).is_none_or(|known| known.positions != positions) {
+            let now = SeenPositions { at_ms, positions };
+            seen.insert(state.id.clone(), now.clone());
+            records.push(ControlRecord::Seen(state.id.clone(), now));
+        }
+    }
+    let before = session.ledger.view().observed();
+    records.push(ControlRecord::Observed(Observed { positions_at_ms: Some(at_ms), ..before }));
+    let outcome = session.ledger.append(records).await;
+    if outcome.is_err() {
+        seen.clear();
+    }
+    outcome
+}

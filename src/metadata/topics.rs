@@ -1,0 +1,317 @@
+//! Keeps the target's topics fitting for the source's: created with their settings, grown, settings changed by
+//! difference. What fits is published as routes; what does not is a named problem with a way out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::endpoint::{Catalog, Error, ErrorKind, Result, TopicAdmin, TopicInfo, TopicSpec};
+use crate::model::{Route, TopicId, TopicName, TopicPartition};
+use crate::policy::naming::Naming;
+use crate::policy::selection::Selection;
+use crate::policy::topic_config::{self, Configs, Retention, Wanted};
+
+/// A topic that vanished from the list is believed deleted after the cluster has said so by name for this long: a broker
+/// that just started may not list what it does not know yet.
+const DELETION_GRACE: Duration = Duration::from_secs(30);
+/// Settings of topics that exist on both sides are compared this often.
+const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The rules of a link about topics.
+#[derive(Debug, Clone)]
+pub struct TopicRules {
+    /// Which source topics are mirrored.
+    pub selection: Selection,
+    /// How they are called on the target.
+    pub naming: Naming,
+    /// Replication factor on the target; the source's, capped by the target's brokers, when absent.
+    pub replication: Option<i16>,
+    /// How long the target keeps records.
+    pub retention: Retention,
+}
+
+/// Keeps topics; one per link.
+pub struct Topics {
+    source: Arc<dyn Catalog>,
+    target: Arc<dyn Catalog>,
+    admin: Arc<dyn TopicAdmin>,
+    rules: TopicRules,
+    routes: BTreeMap<TopicName, Vec<Route>>,
+    vanished: BTreeMap<TopicName, Instant>,
+    configs_compared: Option<Instant>,
+    config_problems: BTreeMap<TopicName, String>,
+    wanted: BTreeMap<TopicName, Wanted>,
+}
+
+/// What a pass found.
+#[derive(Debug, Default)]
+pub struct TopicsReport {
+    /// All routes of the link, by source topic.
+    pub routes: Vec<Route>,
+    /// Sentences, each naming a topic, what is wrong and what to do.
+    pub problems: Vec<String>,
+    /// Per target topic, settings wanted after hand-over.
+    pub after_hand_over: BTreeMap<TopicName, BTreeMap<String, String>>,
+}
+
+impl Topics {
+    /// Topics of a link between two clusters.
+    pub fn new(
+        source: Arc<dyn Catalog>,
+        target: Arc<dyn Catalog>,
+        admin: Arc<dyn TopicAdmin>,
+        rules: TopicRules,
+    ) -> Self {
+        Self {
+            source,
+            target,
+            admin,
+            rules,
+            routes: BTreeMap::new(),
+            vanished: BTreeMap::new(),
+            configs_compared: None,
+            config_problems: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+        }
+    }
+
+    /// One look at both sides. An error means nothing could be learnt; problems of single topics are in the report.
+    pub async fn pass(&mut self) -> Result<TopicsReport> {
+        let mut problems = Vec::new();
+        let (source, target) = tokio::try_join!(self.source.topics(), self.target.topics())?;
+        let mut selected: BTreeMap<TopicName, TopicInfo> = source
+            .into_iter()
+            .filter(|topic| self.rules.selection.takes_topic(&topic.name, topic.internal))
+            .map(|topic| (topic.name.clone(), topic))
+            .collect();
+        for (target, sources) in self.rules.naming.collisions(selected.keys()) {
+            problems.push(format!(
+                "topics {sources:?} would all be written to {target} on the target: change naming or exclude all but one"
+            ));
+            selected.retain(|name, _| !sources.contains(name));
+        }
+        let mut existing: BTreeMap<TopicName, TopicInfo> = target.into_iter().map(|t| (t.name.clone(), t)).collect();
+        self.create_missing(&selected, &mut existing, &mut problems).await?;
+        self.grow(&selected, &mut existing, &mut problems).await;
+        self.equalize_configs(&selected, &existing).await;
+        problems.extend(self.config_problems.values().cloned());
+        self.publish(&selected, &existing, &mut problems);
+        self.note_vanished(&selected, &mut problems).await;
+        let after_hand_over = self
+            .wanted
+            .iter()
+            .filter(|(_, wanted)| !wanted.after_hand_over.is_empty())
+            .map(|(source, wanted)| (self.rules.naming.target(source), wanted.after_hand_over.clone()))
+            .collect();
+        Ok(TopicsReport { routes: self.routes.values().flatten().cloned().collect(), problems, after_hand_over })
+    }
+
+    async fn create_missing(
+        &mut self,
+        selected: &BTreeMap<TopicName, TopicInfo>,
+        existing: &mut BTreeMap<TopicName, TopicInfo>,
+        problems: &mut Vec<String>,
+    ) -> Result<()> {
+        let missing: Vec<TopicName> =
+            selected.keys().filter(|name| !existing.contains_key(&self.rules.naming.target(name))).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let brokers = self.target.cluster().await?.brokers;
+        let configs = self.source.topic_configs(&missing).await;
+        let mut created = Vec::new();
+        for (name, configs) in missing.iter().zip(configs) {
+            let target = self.rules.naming.target(name);
+            let outcome = match configs {
+                Ok(configs) => self.create(&selected[name], &target, &configs, brokers).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) => created.push(target),
+                Err(error) => problems.push(format!("topic {target} could not be created on the target: {error}")),
+            }
+        }
+        for (name, described) in created.iter().zip(self.target.describe_topics(&created).await) {
+            match described {
+                Ok(info) => drop(existing.insert(name.clone(), info)),
+                // Not yet known to the broker that was asked: the next pass sees it.
+                Err(error) => tracing::debug!(topic = %name, %error, "created topic not visible yet"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(
+        &mut self,
+        source: &TopicInfo,
+        target: &TopicName,
+        configs: &Configs,
+        brokers: usize,
+    ) -> Result<()> {
+        let replication = self.replication(source, brokers);
+        let wanted = topic_config::wanted(configs, self.rules.retention, replication, None);
+        let spec = TopicSpec {
+            name: target.clone(),
+            partitions: source.partitions.len() as i32,
+            replication,
+            configs: wanted.now.clone(),
+        };
+        match self.admin.create_topic(&spec).await {
+            Ok(()) => tracing::info!(topic = %target, partitions = spec.partitions, replication, "created topic"),
+            // Somebody was faster; whether it fits is seen when it is described.
+            Err(error) if error.kind == ErrorKind::Refused && error.message.contains("exists") => {}
+            Err(error) => return Err(error),
+        }
+        self.wanted.insert(source.name.clone(), wanted);
+        Ok(())
+    }
+
+    fn replication(&self, source: &TopicInfo, brokers: usize) -> i16 {
+        let as_source = source.partitions.iter().map(|p| p.replicas).max().unwrap_or(1);
+        self.rules.replication.unwrap_or(as_source.min(brokers).max(1) as i16)
+    }
+
+    async fn grow(
+        &self,
+        selected: &BTreeMap<TopicName, TopicInfo>,
+        existing: &mut BTreeMap<TopicName, TopicInfo>,
+        problems: &mut Vec<String>,
+    ) {
+        for source in selected.values() {
+            let target = self.rules.naming.target(&source.name);
+            let Some(info) = existing.get(&target) else { continue };
+            let (wanted, have) = (source.partitions.len(), info.partitions.len());
+            if have > wanted {
+                problems.push(format!(
+                    "topic {target} has {have} partitions on the target but {} has {wanted} at the source: keyed producers \
+                     would spread differently after a switch; recreate it with {wanted}",
+                    source.name
+                ));
+            }
+            if have >= wanted {
+                continue;
+            }
+            match self.admin.grow_topic(&target, wanted as i32).await {
+                Ok(()) => {
+                    tracing::info!(topic = %target, from = have, to = wanted, "grew topic");
+                    if let Some(Ok(grown)) = self.target.describe_topics(std::slice::from_ref(&target)).await.pop() {
+                        existing.insert(target, grown);
+                    }
+                }
+                Err(error) => {
+                    problems
+                        .push(format!("topic {target} could not be grown from {have} to {wanted} partitions: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Applies setting changes by difference. Failures stay named until a later comparison succeeds.
+    async fn equalize_configs(
+        &mut self,
+        selected: &BTreeMap<TopicName, TopicInfo>,
+        existing: &BTreeMap<TopicName, TopicInfo>,
+    ) {
+        if self.configs_compared.is_some_and(|at| at.elapsed() < CONFIG_INTERVAL) {
+            return;
+        }
+        let (sources, targets): (Vec<_>, Vec<_>) = selected
+            .keys()
+            .map(|name| (name.clone(), self.rules.naming.target(name)))
+            .filter(|(_, target)| existing.contains_key(target))
+            .unzip();
+        if sources.is_empty() {
+            return;
+        }
+        let (source_configs, target_configs) =
+            tokio::join!(self.source.topic_configs(&sources), self.target.topic_configs(&targets));
+        for (((name, target), ours), theirs) in sources.iter().zip(&targets).zip(source_configs).zip(target_configs) {
+            let replicas = existing[target].partitions.first().map_or(1, |p| p.replicas) as i16;
+            let outcome = match (ours, theirs) {
+                (Ok(ours), Ok(theirs)) => self.equalize(name, target, &ours, &theirs, replicas).await,
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
+            match outcome {
+                Ok(()) => drop(self.config_problems.remove(name)),
+                Err(error) => {
+                    let problem = format!("settings of topic {target} could not be made equal to {name}'s: {error}");
+                    self.config_problems.insert(name.clone(), problem);
+                }
+            }
+        }
+        self.config_problems.retain(|name, _| selected.contains_key(name));
+        self.configs_compared = Some(Instant::now());
+    }
+
+    async fn equalize(
+        &mut self,
+        name: &TopicName,
+        target: &TopicName,
+        ours: &Configs,
+        theirs: &Configs,
+        replicas: i16,
+    ) -> Result<()> {
+        let limit = theirs.get("max.message.bytes").and_then(|e| e.value.as_deref()).and_then(|v| v.parse().ok());
+        let wanted = topic_config::wanted(ours, self.rules.retention, replicas, limit);
+        let changes = topic_config::changes(&wanted.now, theirs);
+        if !changes.is_empty() {
+            self.admin.change_configs(target, &changes).await?;
+            tracing::info!(topic = %target, ?changes, "changed topic settings");
+        }
+        self.wanted.insert(name.clone(), wanted);
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        selected: &BTreeMap<TopicName, TopicInfo>,
+        existing: &BTreeMap<TopicName, TopicInfo>,
+        problems: &mut Vec<String>,
+    ) {
+        for source in selected.values() {
+            let target = self.rules.naming.target(&source.name);
+            let Some(info) = existing.get(&target) else { continue };
+            if info.internal {
+                problems
+                    .push(format!("topic {target} is internal on the target: exclude {} or rename it", source.name));
+                continue;
+            }
+            let both = source.partitions.len().min(info.partitions.len()) as i32;
+            let routes = (0..both).map(|partition| route(source, info, partition)).collect();
+            self.routes.insert(source.name.clone(), routes);
+        }
+    }
+
+    /// Topics that were routed and are no longer listed: asked for by name before anything is believed; their routes stay
+    /// (deletion is reported, never applied).
+    async fn note_vanished(&mut self, selected: &BTreeMap<TopicName, TopicInfo>, problems: &mut Vec<String>) {
+        let gone: Vec<TopicName> = self.routes.keys().filter(|name| !selected.contains_key(*name)).cloned().collect();
+        let still_gone: BTreeSet<&TopicName> = gone.iter().collect();
+        self.vanished.retain(|name, _| still_gone.contains(name));
+        if gone.is_empty() {
+            return;
+        }
+        for (name, answer) in gone.iter().zip(self.source.describe_topics(&gone).await) {
+            match answer {
+                Err(Error { kind: ErrorKind::UnknownTopic, .. }) => {
+                    let since = *self.vanished.entry(name.clone()).or_insert_with(Instant::now);
+                    if since.elapsed() >= DELETION_GRACE {
+                        problems.push(format!(
+                            "topic {name} was deleted at the source; its copy {} stays on the target",
+                            self.rules.naming.target(name)
+                        ));
+                    }
+                }
+                _ => drop(self.vanished.remove(name)),
+            }
+        }
+    }
+}
+
+fn route(source: &TopicInfo, target: &TopicInfo, partition: i32) -> Route {
+    let at = |topic: &TopicInfo| TopicPartition { topic: topic.name.clone(), partition };
+    let id = |topic: &TopicInfo| -> Option<TopicId> { topic.id };
+    Route { source: at(source), source_id: id(source), target: at(target), target_id: id(target) }
+}

@@ -1,0 +1,317 @@
+//! Attach: what every start and every recovery does. The target's true end is learnt and held against the map, both logs
+//! are held against the anchor, and what a crash left behind the map's end is taken over or named (DESIGN §6).
+//!
+//! Nothing here writes records; what it appends to the ledger (birth, an obeyed decision) is durable before it is used.
+
+use crate::endpoint::{Bounds, Error, ErrorKind, Opened, View, Writer};
+use crate::ledger::record::Born;
+use crate::ledger::{ControlKey, ControlRecord, RouteMap};
+use crate::model::{Halt, HaltReason, LeaderEpoch, Offset, OffsetRange, PartitionState, ProtectionLevel, Resolution};
+use crate::offsets::OffsetMap;
+use crate::policy::resolution::RetentionOvertook;
+use crate::replication::anchor::{self, Anchored};
+use crate::replication::replicator::{Ended, Replicator};
+use crate::replication::tail::{Cursor, TailReport, take_over};
+
+/// The ends of the target's log as the writer's opening proved them.
+#[derive(Clone, Copy)]
+struct TargetLog {
+    end: Offset,
+    log_start: Offset,
+}
+
+/// A route ready to move records.
+pub(super) struct Attached {
+    pub(super) writer: Box<dyn Writer>,
+    pub(super) map: RouteMap,
+    /// Source offset to read next.
+    pub(super) position: Offset,
+    /// Target offset the next record must get.
+    pub(super) expected: Offset,
+    /// Source epoch of the last copied record.
+    pub(super) last_epoch: LeaderEpoch,
+    pub(super) level: ProtectionLevel,
+}
+
+impl Replicator {
+    pub(super) async fn attach(&self) -> Result<Attached, Ended> {
+        self.monitor.enter(PartitionState::Attaching);
+        self.monitor.metrics.attached();
+        let _turn = self.ends.attach_turns.acquire().await.expect("the semaphore is never closed");
+        let decision = self.ends.ledger.view().resolution(&self.route().target).map(|r| r.decision);
+        let Opened { writer, end, log_start, has_producer_state, .. } = self.open_target().await?;
+        let target = TargetLog { end, log_start };
+        let bounds = self.source_bounds().await?;
+        let map = self.map_of_route(target, bounds, decision).await?;
+        // The map is worked on as a copy: other tasks read it while both clusters are asked.
+        let mut draft = map.lock().expect("no panic while held").clone();
+        self.reconcile(&mut draft, target, bounds, decision).await?;
+        let attached = Attached {
+            writer,
+            position: draft.position(),
+            expected: target.end,
+            last_epoch: draft.last_epoch(),
+            level: if has_producer_state { ProtectionLevel::Guarded } else { ProtectionLevel::ProbeOnly },
+            map: map.clone(),
+        };
+        *map.lock().expect("no panic while held") = draft;
+        self.monitor.set_map(map);
+        self.monitor.anchor.lock().expect("no panic while held").clear();
+        self.settle(decision).await?;
+        Ok(attached)
+    }
+
+    async fn open_target(&self) -> Result<Opened, Ended> {
+        let opened = self.ends.sink.open(self.route(), self.ends.producer).await;
+        opened.map_err(|e| match e.kind {
+            ErrorKind::Recreated => halt(HaltReason::TargetRecreated, e.message),
+            _ => Ended::from(e),
+        })
+    }
+
+    async fn source_bounds(&self) -> Result<Bounds, Ended> {
+        let source = &self.route().source;
+        let mut answers = self.ends.catalog.bounds(std::slice::from_ref(source)).await;
+        Ok(answers.pop().expect("one answer per partition asked for")?)
+    }
+
+    /// The route's map: loaded, or born now. A birth is durable before anything is sent, so that a crash before the first
+    /// map flush cannot skip records.
+    async fn map_of_route(
+        &self,
+        target: TargetLog,
+        bounds: Bounds,
+        decision: Option<Resolution>,
+    ) -> Result<RouteMap, Ended> {
+        let route = self.route();
+        let view = self.ends.ledger.view();
+        if let Some(born) = view.born(&route.target) {
+            let unlike = |a: Option<_>, b: Option<_>| matches!((a, b), (Some(a), Some(b)) if a != b);
+            let forgotten = match decision {
+                Some(Resolution::Resend) => Some(bounds.log_start),
+                Some(Resolution::SkipLoss) if self.halted_for(HaltReason::SourceTruncated) => {
+                    Some(bounds.high_watermark)
+                }
+                _ => None,
+            };
+            if let Some(first_source) = forgotten {
+                return self.bear(first_source, target.end).await;
+            }
+            if unlike(born.route.source_id, route.source_id) {
+                let detail =
+                    format!("{} was deleted and created again: its id is no longer the one copied", route.source);
+                return Err(halt(HaltReason::SourceRecreated, detail));
+            }
+            if unlike(born.route.target_id, route.target_id) {
+                let detail =
+                    format!("{} was deleted and created again: its id is no longer the one written", route.target);
+                return Err(halt(HaltReason::TargetRecreated, detail));
+            }
+            return self.stored_map(&born);
+        }
+        if target.end > target.log_start {
+            match decision {
+                Some(Resolution::Adopt) => return self.bear(bounds.log_start, target.log_start).await,
+                Some(Resolution::Resend) => {}
+                _ => {
+                    let held = target.end - target.log_start;
+                    let detail = format!("{} already holds {held} offsets this link has no map for", route.target);
+                    return Err(halt(HaltReason::TargetNotEmpty, detail));
+                }
+            }
+        }
+        let at_time = match self.start {
+            crate::policy::start::Start::Time(ms) => self.ends.catalog.offset_at_time(&route.source, ms).await?,
+            _ => None,
+        };
+        let first_source = self.start.first_offset(bounds.log_start, bounds.high_watermark, at_time);
+        self.bear(first_source, target.end).await
+    }
+
+    async fn bear(&self, first_source: Offset, target_start: Offset) -> Result<RouteMap, Ended> {
+        let born = Born { route: self.route().clone(), first_source, target_start };
+        self.ends.ledger.append(vec![ControlRecord::Born(born)]).await?;
+        Ok(self.ends.ledger.set_map(&self.route().target, OffsetMap::new(first_source, target_start)))
+    }
+
+    /// The map as stored. None, or one of an earlier birth: the process ended between birth and first flush.
+    fn stored_map(&self, born: &Born) -> Result<RouteMap, Ended> {
+        let target = &self.route().target;
+        let birth = (born.first_source, born.target_start);
+        match self.ends.ledger.map(target)? {
+            Some(map) if map.lock().expect("no panic while held").born() == birth => Ok(map),
+            _ => Ok(self.ends.ledger.set_map(target, OffsetMap::new(birth.0, birth.1))),
+        }
+    }
+
+    /// Holds the map against both logs and mends what may be mended; everything else halts with its name.
+    async fn reconcile(
+        &self,
+        map: &mut OffsetMap,
+        target: TargetLog,
+        bounds: Bounds,
+        decision: Option<Resolution>,
+    ) -> Result<(), Ended> {
+        let route = self.route();
+        if target.end < map.target_end() {
+            self.lost_tail(map, target)?;
+        }
+        self.source_still_holds(map, bounds).await?;
+        let anchored = anchor::verify(
+            map.anchors(),
+            route,
+            &*self.ends.source_points,
+            bounds.log_start,
+            &*self.ends.target_points,
+            target.log_start,
+        );
+        match anchored.await? {
+            Anchored::Proven => {}
+            Anchored::Unanchored => tracing::warn!(%route, "unanchored: every anchor was compacted or has expired"),
+            Anchored::SourceDiffers(at) => {
+                let detail = format!("{} at offset {} is not the record that was copied", route.source, at.source);
+                return Err(halt(HaltReason::SourceRewritten, detail));
+            }
+            Anchored::TargetDiffers(at) => {
+                let detail = format!("{} at offset {} is not the record that was written", route.target, at.target);
+                return Err(halt(HaltReason::TargetRewritten, detail));
+            }
+        }
+        if target.end > map.target_end() {
+            self.take_over_tail(map, target, bounds, decision).await?;
+        }
+        self.retention(map, bounds, decision)
+    }
+
+    /// The target ends below what we know it held: an unclean election took acknowledged records. They are copied again.
+    fn lost_tail(&self, map: &mut OffsetMap, target: TargetLog) -> Result<(), Ended> {
+        let route = self.route();
+        let lost = map.target_end() - target.end;
+        if route.target_id.is_none() && map.anchors().iter().all(|a| a.target >= target.end) && target.end.0 == 0 {
+            let detail = format!("{} is empty, and its brokers do not tell whether it is the same topic", route.target);
+            return Err(halt(HaltReason::TargetRecreated, detail));
+        }
+        map.truncate_target(target.end);
+        tracing::error!(
+            %route, lost, end = %target.end, position = %map.position(),
+            "the target lost acknowledged records (unclean election): copying them again"
+        );
+        Ok(())
+    }
+
+    /// The source must still hold what was copied from it, by its ends and by its epoch history.
+    async fn source_still_holds(&self, map: &OffsetMap, bounds: Bounds) -> Result<(), Ended> {
+        let source = &self.route().source;
+        if bounds.high_watermark < map.position() {
+            let detail = format!(
+                "{source} ends at {}, but everything below {} was copied",
+                bounds.high_watermark,
+                map.position()
+            );
+            return Err(halt(HaltReason::SourceTruncated, detail));
+        }
+        let Some(last) = map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN) else { return Ok(()) };
+        let copied_end = last.source + last.length;
+        if copied_end <= bounds.log_start {
+            return Ok(());
+        }
+        let told = self.ends.catalog.epoch_end(source, last.epoch).await?;
+        if told.epoch == LeaderEpoch::UNKNOWN {
+            return Ok(());
+        }
+        if told.epoch < last.epoch || (told.epoch == last.epoch && told.end < copied_end) {
+            let detail = format!(
+                "{source} ended leader epoch {} at {}, but offsets up to {copied_end} of epoch {} were copied",
+                told.epoch, told.end, last.epoch
+            );
+            return Err(halt(HaltReason::SourceTruncated, detail));
+        }
+        Ok(())
+    }
+
+    async fn take_over_tail(
+        &self,
+        map: &mut OffsetMap,
+        target: TargetLog,
+        bounds: Bounds,
+        decision: Option<Resolution>,
+    ) -> Result<(), Ended> {
+        let route = self.route();
+        let vanishing = bounds.log_start > map.position() || self.source_is_compacted().await?;
+        let unread = OffsetRange::new(map.position().max(bounds.log_start).min(bounds.last_stable), bounds.last_stable);
+        let mut source = Cursor::new(&*self.ends.source_points, &route.source, View::Committed, unread);
+        let tail_start = map.target_end().max(target.log_start);
+        let tail = OffsetRange::new(tail_start, target.end);
+        let mut written = Cursor::new(&*self.ends.target_points, &route.target, View::Log, tail);
+        let accept_foreign = decision == Some(Resolution::Adopt) && self.halted_for(HaltReason::ForeignWrite);
+        let report = take_over(map, &mut source, &mut written, vanishing, accept_foreign).await?;
+        self.monitor.metrics.duplicated(report.duplicated);
+        self.monitor.metrics.unverifiable(report.unverifiable);
+        let TailReport { matched, duplicated, unverifiable, foreign } = report;
+        if let Some(at) = foreign {
+            let detail = format!(
+                "{} at offset {at} is not the next record of {} (offset {} on): somebody else wrote it",
+                route.target,
+                route.source,
+                map.position()
+            );
+            return Err(halt(HaltReason::ForeignWrite, detail));
+        }
+        tracing::info!(%route, matched, duplicated, unverifiable, "took over the target's tail");
+        Ok(())
+    }
+
+    async fn source_is_compacted(&self) -> Result<bool, Ended> {
+        let topic = std::slice::from_ref(&self.route().source.topic);
+        let configs = self.ends.catalog.topic_configs(topic).await.pop().expect("one answer per topic asked for")?;
+        Ok(configs.get("cleanup.policy").and_then(|e| e.value.as_deref()).is_some_and(|v| v.contains("compact")))
+    }
+
+    /// Records the source dropped before they were copied: lost, with the exact range.
+    fn retention(&self, map: &mut OffsetMap, bounds: Bounds, decision: Option<Resolution>) -> Result<(), Ended> {
+        if bounds.log_start <= map.position() {
+            return Ok(());
+        }
+        let lost = OffsetRange::new(map.position(), bounds.log_start);
+        let accepted =
+            decision == Some(Resolution::SkipLoss) || self.ends.retention_overtook == RetentionOvertook::Continue;
+        if !accepted {
+            let detail = format!("{} no longer has offsets {lost}, which were not copied yet", self.route().source);
+            return Err(halt(HaltReason::RetentionOvertook, detail));
+        }
+        tracing::error!(route = %self.route(), %lost, "retention removed records before they were copied: going on behind them");
+        self.monitor.metrics.lost(lost.span() as u64);
+        map.skip(lost);
+        Ok(())
+    }
+
+    fn halted_for(&self, reason: HaltReason) -> bool {
+        self.ends.ledger.view().halt(&self.route().target).is_some_and(|h| h.halt.reason == reason)
+    }
+
+    /// The route attached: an obeyed decision and the halt it answered are history.
+    async fn settle(&self, decision: Option<Resolution>) -> Result<(), Ended> {
+        let target = &self.route().target;
+        if decision.is_some() || self.ends.ledger.view().halt(target).is_some() {
+            let answered = [ControlKey::Resolution(target.clone()), ControlKey::Halt(target.clone())];
+            self.ends.ledger.append(answered.map(ControlRecord::Removed).to_vec()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn halt(reason: HaltReason, detail: String) -> Ended {
+    Ended::Halted(Halt { reason, detail })
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        match error.kind {
+            ErrorKind::Fenced => halt(HaltReason::Fenced, error.message),
+            ErrorKind::Denied => halt(HaltReason::AccessDenied, error.message),
+            ErrorKind::Corrupt => halt(HaltReason::SourceCorrupt, error.message),
+            ErrorKind::TooLarge | ErrorKind::Refused => halt(HaltReason::RecordRefused, error.message),
+            _ => Ended::Failed(error),
+        }
+    }
+}

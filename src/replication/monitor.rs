@@ -1,0 +1,153 @@
+//! What one route shows of itself: written by its replicator, read by flush, status and metrics.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use crate::endpoint::Bounds;
+use crate::ledger::RouteMap;
+use crate::model::{LinkName, Offset, PartitionState, Route};
+use crate::policy::lag::LagClock;
+use crate::replication::anchor::AnchorSlot;
+use crate::telemetry::metrics::RouteMetrics;
+
+/// One route's face; shared.
+pub struct RouteMonitor {
+    route: Route,
+    state: watch::Sender<PartitionState>,
+    map: Mutex<Option<RouteMap>>,
+    pub(super) anchor: Mutex<AnchorSlot>,
+    lag: Mutex<Lag>,
+    /// Records copied by this process.
+    pub records: AtomicU64,
+    /// Bytes of record batches copied by this process.
+    pub bytes: AtomicU64,
+    pub(super) metrics: RouteMetrics,
+    /// Woken when an operator decided about this route.
+    pub(super) decided: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Lag {
+    clock: LagClock,
+    bounds: Option<Bounds>,
+}
+
+/// Lag of a route.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LagReport {
+    /// Source offsets up to the high watermark not yet on the target.
+    pub records: i64,
+    /// Of these, behind the last stable offset.
+    pub unstable: i64,
+    /// Time since the source's end was where our position is.
+    pub time: Duration,
+}
+
+impl RouteMonitor {
+    /// A route that does not run yet.
+    pub fn new(link: &LinkName, route: Route) -> Self {
+        Self {
+            metrics: RouteMetrics::new(link, &route.target),
+            route,
+            state: watch::channel(PartitionState::Stopped).0,
+            map: Mutex::default(),
+            anchor: Mutex::default(),
+            lag: Mutex::default(),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            decided: Notify::new(),
+        }
+    }
+
+    /// The route.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// What the partition is doing.
+    pub fn state(&self) -> PartitionState {
+        self.state.borrow().clone()
+    }
+
+    /// Follows the partition's state.
+    pub fn watch(&self) -> watch::Receiver<PartitionState> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn enter(&self, state: PartitionState) {
+        self.state.send_if_modified(|now| {
+            let changed = *now != state;
+            if changed {
+                tracing::debug!(route = %self.route, ?state, "partition state");
+                *now = state;
+            }
+            changed
+        });
+    }
+
+    pub(super) fn set_map(&self, map: RouteMap) {
+        *self.map.lock().expect("no panic while held") = Some(map);
+    }
+
+    /// The route's map, once it has one.
+    pub fn map(&self) -> Option<RouteMap> {
+        self.map.lock().expect("no panic while held").clone()
+    }
+
+    /// Exclusive end of what the target durably holds: source position and target end.
+    pub fn position(&self) -> Option<(Offset, Offset)> {
+        let map = self.map()?;
+        let map = map.lock().expect("no panic while held");
+        Some((map.position(), map.target_end()))
+    }
+
+    pub(super) fn copied(&self, records: u64, bytes: u64, took: Duration) {
+        self.metrics.copied(records, bytes, took);
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes the source's ends as read at `now` (any monotonic clock).
+    pub fn saw_bounds(&self, now: Duration, bounds: Bounds) {
+        let mut lag = self.lag.lock().expect("no panic while held");
+        lag.clock.saw_end(now, bounds.high_watermark);
+        lag.bounds = Some(bounds);
+    }
+
+    /// The source's ends as last read.
+    pub fn bounds(&self) -> Option<Bounds> {
+        self.lag.lock().expect("no panic while held").bounds
+    }
+
+    /// Lag at `now` (the same clock); `None` until ends and position are known.
+    pub fn lag(&self, now: Duration) -> Option<LagReport> {
+        let (position, _) = self.position()?;
+        let mut lag = self.lag.lock().expect("no panic while held");
+        let bounds = lag.bounds?;
+        Some(LagReport {
+            records: (bounds.high_watermark - position).max(0),
+            unstable: (bounds.high_watermark - bounds.last_stable.max(position)).max(0),
+            time: lag.clock.lag(now, position),
+        })
+    }
+
+    /// Wakes a halted partition: an operator decided.
+    pub fn decide(&self) {
+        self.decided.notify_one();
+    }
+
+    /// Puts the newest anchor into the map; called right before its changes are taken for a flush.
+    pub fn settle_anchor(&self) {
+        let anchor = self.anchor.lock().expect("no panic while held").take();
+        if let (Some(anchor), Some(map)) = (anchor, self.map()) {
+            let mut map = map.lock().expect("no panic while held");
+            // A truncation may have overtaken the anchor since it was made.
+            if anchor.target < map.target_end() {
+                map.set_anchor(anchor);
+            }
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! One route's replicator: attach, replicate until something ends it, recover.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Sink, Source, Writer};
+use crate::ledger::record::HaltRecord;
+use crate::ledger::{ControlRecord, Ledger, RouteMap};
+use crate::model::{
+    Batch, EncodedBatch, Halt, HaltReason, LinkName, Offset, PartitionState, Payload, ProducerIdentity,
+    ProtectionLevel, Route,
+};
+use crate::policy::resolution::RetentionOvertook;
+use crate::policy::start::Start;
+use crate::replication::attach::Attached;
+use crate::replication::monitor::RouteMonitor;
+use crate::replication::window::{InFlight, Landed, Sent, Window};
+use crate::runtime::limit::ByteRate;
+use crate::runtime::retry::Pace;
+
+/// Batches and empty ranges a replicator keeps unacknowledged; the writer's own bound on batches is lower.
+const WINDOW_MAX: usize = 64;
+/// How long a stopping replicator waits for what is in flight.
+const DRAIN: Duration = Duration::from_secs(5);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// Causes that people mend outside Twinlog are looked at again this often.
+const HALT_RETRY: Duration = Duration::from_secs(30);
+
+/// Everything a link's replicators talk to; the source side is read-only by type.
+pub struct Ends {
+    /// The link's name, for people.
+    pub link: LinkName,
+    /// The source's catalog: bounds, epochs, settings.
+    pub catalog: Arc<dyn Catalog>,
+    /// The source's shared fetch.
+    pub source: Arc<dyn Source>,
+    /// Single looks at the source.
+    pub source_points: Arc<dyn PointReader>,
+    /// The target's writers.
+    pub sink: Arc<dyn Sink>,
+    /// Single looks at the target.
+    pub target_points: Arc<dyn PointReader>,
+    /// The link's durable state.
+    pub ledger: Ledger,
+    /// Whom the target knows all owners of this link as.
+    pub producer: ProducerIdentity,
+    /// The target's `producer.id.expiration.ms`: older data is not protected by producer state.
+    pub producer_expiration: Duration,
+    /// The link's rate limit.
+    pub rate: ByteRate,
+    /// What retention loss does.
+    pub retention_overtook: RetentionOvertook,
+    /// True while the map cannot be made durable: nothing more is sent.
+    pub map_stalled: watch::Receiver<bool>,
+    /// Bounds how many routes attach at a time.
+    pub attach_turns: Semaphore,
+}
+
+/// Copies one route until it is stopped.
+pub(super) struct Replicator {
+    pub(super) ends: Arc<Ends>,
+    pub(super) monitor: Arc<RouteMonitor>,
+    /// Where copying starts if the route is not born yet.
+    pub(super) start: Start,
+    pub(super) stop: CancellationToken,
+}
+
+/// Why replicating came to an end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Stopped,
+    Failed(Error),
+    Halted(Halt),
+}
+
+impl Replicator {
+    pub(super) fn route(&self) -> &Route {
+        self.monitor.route()
+    }
+
+    /// Runs until stopped. What is in flight then is waited for (5 s at most); what is not acknowledged by then is found by
+    /// the next attach.
+    pub(super) async fn run(self) {
+        let mut pace = Pace::new(RETRY_FIRST, RETRY_LONGEST);
+        loop {
+            let attached = self.stop.run_until_cancelled(self.attach()).await;
+            let ended = match attached {
+                None => Ended::Stopped,
+                Some(Err(ended)) => ended,
+                Some(Ok(attached)) => self.replicate(attached, &mut pace).await,
+            };
+            if !self.recover(ended, &mut pace).await {
+                break;
+            }
+        }
+        self.monitor.enter(PartitionState::Stopped);
+    }
+
+    async fn replicate(&self, attached: Attached, pace: &mut Pace) -> Ended {
+        let reader = self.ends.source.open(self.route(), attached.position, attached.last_epoch);
+        let mut flow = Flow {
+            replicator: self,
+            reader,
+            writer: attached.writer,
+            map: attached.map,
+            window: Window::default(),
+            ready: None,
+            expected: attached.expected,
+            level: attached.level,
+        };
+        self.monitor.enter(PartitionState::Replicating { level: flow.level });
+        let ended = flow.run(pace).await;
+        flow.writer.close().await;
+        ended
+    }
+
+    /// Decides what follows. Returns false when the replicator is to end.
+    async fn recover(&self, ended: Ended, pace: &mut Pace) -> bool {
+        let wait = match ended {
+            Ended::Stopped => return false,
+            Ended::Failed(error) => {
+                self.monitor.metrics.failed();
+                let wait = pace.next_delay();
+                tracing::warn!(route = %self.route(), %error, retry_in = ?wait, "replication interrupted");
+                let state = match error.kind {
+                    ErrorKind::Retryable => PartitionState::Waiting { reason: error.message },
+                    _ => PartitionState::BackingOff { error: error.message },
+                };
+                self.monitor.enter(state);
+                wait
+            }
+            Ended::Halted(halt) => {
+                self.report_halt(&halt).await;
+                self.monitor.enter(PartitionState::Halted(halt));
+                HALT_RETRY
+            }
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = self.monitor.decided.notified() => true,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
+
+    async fn report_halt(&self, halt: &Halt) {
+        let target = &self.route().target;
+        let known = self.ends.ledger.view().halt(target).is_some_and(|h| h.halt == *halt);
+        if known {
+            return;
+        }
+        let ways_out = crate::policy::resolution::ways_out(&self.ends.link, target, halt.reason);
+        let record = ControlRecord::Halt(target.clone(), HaltRecord { halt: halt.clone(), at_ms: unix_ms() });
+        tracing::error!(route = %self.route(), reason = %halt.reason, detail = halt.detail, ?ways_out, "partition halted");
+        if let Err(error) = self.ends.ledger.append(vec![record]).await {
+            tracing::warn!(route = %self.route(), %error, "the halt could not be recorded in the ledger");
+        }
+    }
+}
+
+/// One attachment's stream of batches: reader → window → acks → map.
+struct Flow<'a> {
+    replicator: &'a Replicator,
+    reader: Box<dyn Reader>,
+    writer: Box<dyn Writer>,
+    map: RouteMap,
+    window: Window,
+    /// Read, not yet accepted by the writer.
+    ready: Option<Ready>,
+    /// Target offset the next record to be sent must get.
+    expected: Offset,
+    level: ProtectionLevel,
+}
+
+struct Ready {
+    batch: Batch,
+    /// Bytes the rate limit has not let pass yet.
+    owed: u64,
+}
+
+impl Flow<'_> {
+    async fn run(&mut self, pace: &mut Pace) -> Ended {
+        let ends = self.replicator.ends.clone();
+        let mut map_stalled = ends.map_stalled.clone();
+        let mut nothing = 0;
+        loop {
+            let may_read = self.ready.is_none() && self.window.len() < WINDOW_MAX;
+            // One batch in flight where producer state does not protect: what failed is probed before it is repeated.
+            let slot = self.level == ProtectionLevel::Guarded || self.window.is_empty();
+            let (ready, owed) = match &mut self.ready {
+                Some(ready) => (Some(&ready.batch), &mut ready.owed),
+                None => (None, &mut nothing),
+            };
+            let unpaid = *owed > 0;
+            let may_send = ready.is_some() && !unpaid && slot;
+            // Acks before new work: else a fast source would grow the window while durable batches keep their memory.
+            tokio::select! {
+                biased;
+                () = self.replicator.stop.cancelled() => return self.drain().await,
+                landed = self.window.head() => match self.landed(landed) {
+                    Ok(()) => pace.reset(),
+                    Err(ended) => return ended,
+                },
+                () = until_flushed(&mut map_stalled), if *ends.map_stalled.borrow() => {}
+                () = ends.rate.pass(owed), if unpaid => {}
+                sent = send(&mut *self.writer, ready, self.expected), if may_send && !*ends.map_stalled.borrow() => match sent {
+                    Ok(sent) => self.sent(sent),
+                    Err(error) => return error.into(),
+                },
+                read = self.reader.next(), if may_read => match read {
+                    Ok(batch) => self.read(batch),
+                    Err(error) => return self.source_failed(error),
+                },
+            }
+        }
+    }
+
+    fn read(&mut self, batch: Batch) {
+        match &batch.payload {
+            Payload::Empty => self.window.push(InFlight { range: batch.range, sent: None, _permit: None }),
+            Payload::Batches(encoded) => {
+                self.set_level(encoded);
+                self.ready = Some(Ready { owed: encoded.bytes.len() as u64, batch });
+            }
+        }
+    }
+
+    /// State of a producer expires by *record* time (facts/live-measurements §3): data older than that is unprotected.
+    fn set_level(&mut self, batch: &EncodedBatch) {
+        let age_ms = unix_ms().saturating_sub(batch.max_timestamp_ms);
+        let level = if age_ms < self.replicator.ends.producer_expiration.as_millis() as i64 {
+            ProtectionLevel::Guarded
+        } else {
+            ProtectionLevel::ProbeOnly
+        };
+        if level != self.level {
+            self.level = level;
+            self.replicator.monitor.enter(PartitionState::Replicating { level });
+        }
+    }
+
+    fn sent(&mut self, sent: Sent) {
+        let Ready { batch, .. } = self.ready.take().expect("only a ready batch is sent");
+        self.expected = self.expected + i64::from(sent.batch.records);
+        self.window.push(InFlight { range: batch.range, sent: Some(sent), _permit: batch.permit });
+    }
+
+    /// The oldest batch came to an outcome: the map grows, or this attachment ends.
+    fn landed(&mut self, landed: Landed) -> Result<(), Ended> {
+        let Landed { in_flight: InFlight { range, sent, .. }, base } = landed;
+        let monitor = &self.replicator.monitor;
+        let (Some(sent), Some(base)) = (sent, base) else {
+            self.map.lock().expect("no panic while held").skip(range);
+            return Ok(());
+        };
+        let base = base?;
+        if base != sent.expected {
+            // Below: it was there before. Above: somebody wrote in between. Attach finds out which, record by record.
+            let message = format!(
+                "{} acknowledged offset {base} where {} was expected",
+                self.replicator.route().target,
+                sent.expected
+            );
+            return Err(Ended::Failed(Error::new(ErrorKind::Attach, message)));
+        }
+        let batch = sent.batch;
+        let target_end = base + i64::from(batch.records);
+        self.map.lock().expect("no panic while held").extend(range, &batch.runs, base, batch.leader_epoch);
+        let last_run = batch.runs.last().expect("a batch has at least one record");
+        let last_source = last_run.start + i64::from(last_run.length) + -1;
+        let level = self.window.is_empty() && self.ready.is_none();
+        let mut anchor = monitor.anchor.lock().expect("no panic while held");
+        anchor.acked(&batch.bytes, last_source, target_end + -1, level);
+        drop(anchor);
+        monitor.copied(u64::from(batch.records), batch.bytes.len() as u64, sent.sent_at.elapsed());
+        Ok(())
+    }
+
+    /// Stopped: waits for what is in flight, so that a clean stop leaves nothing to match.
+    async fn drain(&mut self) -> Ended {
+        let landing = async {
+            while !self.window.is_empty() {
+                let landed = self.window.head().await;
+                if self.landed(landed).is_err() {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN, landing).await.is_err() {
+            tracing::warn!(route = %self.replicator.route(), "stopped with batches in flight; the next start matches them");
+        }
+        Ended::Stopped
+    }
+
+    fn source_failed(&self, error: Error) -> Ended {
+        let source = &self.replicator.route().source;
+        let halt = |reason, detail| Ended::Halted(Halt { reason, detail });
+        match error.kind {
+            ErrorKind::Recreated => halt(HaltReason::SourceRecreated, error.message),
+            ErrorKind::Truncated(end) => {
+                halt(HaltReason::SourceTruncated, format!("{source} now ends at {end}, below what was copied: {error}"))
+            }
+            // Attach decides with the map and the policy at hand.
+            ErrorKind::BelowLogStart(_) => Ended::Failed(Error::new(ErrorKind::Attach, error.message)),
+            _ => error.into(),
+        }
+    }
+}
+
+/// Resolves once the map can be made durable again. Cancel-safe.
+async fn until_flushed(map_stalled: &mut watch::Receiver<bool>) {
+    let _ = map_stalled.wait_for(|stalled| !stalled).await;
+}
+
+fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// Hands a ready batch to the writer; pending for ever without one. Cancel-safe, as the writer's `send` is.
+async fn send(writer: &mut dyn Writer, ready: Option<&Batch>, expected: Offset) -> Result<Sent, Error> {
+    let Some(Payload::Batches(batch)) = ready.map(|b| &b.payload) else { return std::future::pending().await };
+    let delivery = writer.send(batch.clone(), expected).await?;
+    Ok(Sent { batch: batch.clone(), expected, delivery, sent_at: Instant::now() })
+}

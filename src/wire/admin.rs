@@ -1,0 +1,174 @@
+//! The admin contract: topics created, grown and reconfigured at the controller; producer ids allocated.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, ProducerId, TopicName as WireName,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
+use tokio::time::sleep;
+
+use crate::endpoint::{ConfigChange, Error, ErrorKind, Result, TopicAdmin, TopicSpec};
+use crate::model::{ProducerIdentity, TopicName};
+use crate::runtime::retry::Pace;
+use crate::wire::brokers::Cluster;
+use crate::wire::fault::{error_needing, in_their_words};
+
+/// How long the controller may take to finish a change, and we wait for its word.
+const CHANGE: Duration = Duration::from_secs(30);
+/// A new controller is looked for this often before the caller is told.
+const CONTROLLER_TRIES: usize = 8;
+const NOT_CONTROLLER: i16 = 41;
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const PRODUCER_EXPIRATION: &str = "producer.id.expiration.ms";
+/// What governs producer state on brokers before 3.4, which have no setting of its own.
+const OLDER_EXPIRATION: &str = "transactional.id.expiration.ms";
+
+#[async_trait]
+impl TopicAdmin for Cluster {
+    async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
+        let configs = spec
+            .configs
+            .iter()
+            .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
+        let topic = CreatableTopic::default()
+            .with_name(WireName(text(spec.name.as_str())))
+            .with_num_partitions(spec.partitions)
+            .with_replication_factor(spec.replication)
+            .with_configs(configs.collect());
+        let request =
+            CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(CHANGE.as_millis() as i32);
+        let right = format!("Create on topic {}", spec.name);
+        change(self, request, format!("create topic {}", spec.name), right, |answer| {
+            answer.topics.first().map(|t| (t.error_code, t.error_message.clone()))
+        })
+        .await
+    }
+
+    async fn grow_topic(&self, name: &TopicName, partitions: i32) -> Result<()> {
+        let topic = CreatePartitionsTopic::default()
+            .with_name(WireName(text(name.as_str())))
+            .with_count(partitions)
+            .with_assignments(None);
+        let request =
+            CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(CHANGE.as_millis() as i32);
+        let what = format!("grow topic {name} to {partitions} partitions");
+        change(self, request, what, format!("Alter on topic {name}"), |answer| {
+            answer.results.first().map(|t| (t.error_code, t.error_message.clone()))
+        })
+        .await
+    }
+
+    async fn change_configs(&self, name: &TopicName, changes: &[ConfigChange]) -> Result<()> {
+        let configs = changes.iter().map(|change| {
+            let (key, operation, value) = match change {
+                ConfigChange::Set(key, value) => (key, SET, Some(text(value))),
+                ConfigChange::Unset(key) => (key, DELETE, None),
+            };
+            AlterableConfig::default().with_name(text(key)).with_config_operation(operation).with_value(value)
+        });
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(text(name.as_str()))
+            .with_configs(configs.collect());
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let what = format!("change settings of topic {name}");
+        change(self, request, what, format!("AlterConfigs on topic {name}"), |answer| {
+            answer.responses.first().map(|r| (r.error_code, r.error_message.clone()))
+        })
+        .await
+    }
+
+    async fn allocate_producer_id(&self) -> Result<ProducerIdentity> {
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(CHANGE.as_millis() as i32)
+            .with_producer_id(ProducerId(-1))
+            .with_producer_epoch(-1);
+        let connection = self.any().await?;
+        let answer = connection.call(request).await?;
+        let right = "IdempotentWrite on the cluster, or Write on some topic,";
+        match error_needing(right, answer.error_code, format_args!("{}: allocate a producer id", connection.peer())) {
+            Some(error) => Err(error),
+            None if answer.producer_id.0 < 0 => Err(Error::new(
+                ErrorKind::Protocol,
+                format!("{}: it allocated the producer id {}", connection.peer(), answer.producer_id.0),
+            )),
+            None => Ok(ProducerIdentity { id: answer.producer_id.0, epoch: answer.producer_epoch }),
+        }
+    }
+
+    async fn producer_expiration_ms(&self) -> Result<i64> {
+        // Brokers may differ, and any of them may come to lead: the shortest counts.
+        let brokers = self.brokers().await?;
+        let told = try_join_all(brokers.into_iter().map(|id| expiration_at(self, id))).await?;
+        let nobody = || Error::new(ErrorKind::Retryable, format!("cluster {}: it lists no broker", self.alias()));
+        told.into_iter().min().ok_or_else(nobody)
+    }
+}
+
+/// Asks the controller, and a new one while brokers point elsewhere.
+async fn change<R: Request + Clone + 'static>(
+    cluster: &Cluster,
+    request: R,
+    attempted: String,
+    right: String,
+    verdict: impl Fn(&R::Response) -> Option<(i16, Option<StrBytes>)>,
+) -> Result<()> {
+    let mut pace = Pace::new(Duration::from_millis(50), Duration::from_secs(1));
+    let what = format!("cluster {}: {attempted}", cluster.alias());
+    let mut tries = CONTROLLER_TRIES;
+    loop {
+        let connection = cluster.controller().await?;
+        // Twice the time: the controller's own limit is to be heard before ours runs out.
+        let answer = connection.start(request.clone(), CHANGE * 2).await?;
+        let (code, words) = verdict(&answer)
+            .ok_or_else(|| Error::new(ErrorKind::Protocol, format!("{what}: the broker left it out of its answer")))?;
+        tries -= 1;
+        match error_needing(&right, code, &what) {
+            Some(_) if code == NOT_CONTROLLER && tries > 0 => {
+                sleep(pace.next_delay()).await;
+                cluster.refresh().await?;
+            }
+            Some(error) => return Err(in_their_words(error, words.as_deref())),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn expiration_at(cluster: &Cluster, broker: i32) -> Result<i64> {
+    let keys = vec![StrBytes::from_static_str(PRODUCER_EXPIRATION), StrBytes::from_static_str(OLDER_EXPIRATION)];
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(BROKER)
+        .with_resource_name(text(&broker.to_string()))
+        .with_configuration_keys(Some(keys));
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    // A broker's own settings are answered by that broker only.
+    let connection = cluster.broker(broker).await?;
+    let answer = connection.call(request).await?;
+    let what = format!("{}: read {PRODUCER_EXPIRATION}", connection.peer());
+    let unsaid = || Error::new(ErrorKind::Unsupported, format!("{what}: the broker does not tell it"));
+    let result = answer.results.first().ok_or_else(unsaid)?;
+    if let Some(error) = error_needing("DescribeConfigs on the cluster", result.error_code, &what) {
+        return Err(in_their_words(error, result.error_message.as_deref()));
+    }
+    let value = |key: &str| {
+        let entry = result.configs.iter().find(|c| c.name.as_str() == key)?;
+        entry.value.as_ref()?.parse().ok()
+    };
+    value(PRODUCER_EXPIRATION).or_else(|| value(OLDER_EXPIRATION)).ok_or_else(unsaid)
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}

@@ -1,0 +1,136 @@
+//! One Fetch request and its response: cursors in, each partition's answer out.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use crate::endpoint::{Error, ErrorKind, Result};
+use crate::wire::fetch::cursor::Cursor;
+use crate::wire::{ApiKey, Connection, DEFAULT_TIMEOUT};
+
+/// Isolation level of the committed view: the broker serves below the last stable offset and names aborted transactions.
+const READ_COMMITTED: i8 = 1;
+/// First version that names topics by id.
+const BY_ID: i16 = 13;
+
+/// How much to ask for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measure {
+    /// Bytes of the whole response; only its first batch may exceed them (KIP-74).
+    pub(super) response_bytes: u32,
+    /// Bytes for one partition.
+    pub(super) partition_bytes: u32,
+    /// How long the broker may wait for the first byte.
+    pub(super) wait: Duration,
+}
+
+/// What a response says.
+pub(super) struct Answers {
+    /// Per partition: its place in what was asked, in that order; partitions the broker left out are missing.
+    pub(super) partitions: Vec<(usize, PartitionData)>,
+    /// How long the broker wants to be left alone.
+    pub(super) throttle: Duration,
+    /// Bytes of the response, about.
+    pub(super) bytes: u64,
+    /// Bytes of the record sections alone.
+    pub(super) record_bytes: u64,
+}
+
+/// Bytes of a response besides its records, about: for the whole frame and for each partition.
+const FRAME_BYTES: u64 = 64;
+const PARTITION_BYTES: u64 = 96;
+
+/// Bytes to reserve for a response.
+pub(super) fn frame_bytes(partitions: usize, record_bytes: u64) -> u64 {
+    FRAME_BYTES + PARTITION_BYTES * partitions as u64 + record_bytes
+}
+
+/// Fetches once for all `asked`, in that order. Sessions (KIP-227) are not used: each request says everything, so that
+/// the order of partitions is ours. After an error the connection is not to be used any more.
+pub(super) async fn fetch(connection: &Connection, asked: &[&Cursor], measure: Measure) -> Result<Answers> {
+    let offered = connection.version(ApiKey::Fetch)?;
+    let ids_known = asked.iter().all(|cursor| cursor.leader.topic_id.is_some());
+    let version = if ids_known { offered } else { offered.min(BY_ID - 1) };
+    let answer = connection.start_version(request(asked, measure, version), version, DEFAULT_TIMEOUT + measure.wait);
+    let response = answer.await?;
+    if let Some(error) = crate::wire::error_of(response.error_code, format_args!("{}: fetch", connection.peer())) {
+        return Err(error);
+    }
+    answers(response, asked, version).inspect_err(|error| connection.condemn(error.clone()))
+}
+
+fn request(asked: &[&Cursor], measure: Measure, version: i16) -> FetchRequest {
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    let mut previous = None;
+    for cursor in asked {
+        if previous != Some(&cursor.at.topic) {
+            let topic = FetchTopic::default();
+            topics.push(match cursor.leader.topic_id {
+                Some(id) if version >= BY_ID => topic.with_topic_id(id.uuid()),
+                _ => topic.with_topic(TopicName(StrBytes::from_string(cursor.at.topic.to_string()))),
+            });
+            previous = Some(&cursor.at.topic);
+        }
+        let mut partition = FetchPartition::default()
+            .with_partition(cursor.at.partition)
+            .with_current_leader_epoch(cursor.leader.epoch.0)
+            .with_fetch_offset(cursor.next.0)
+            .with_partition_max_bytes(clamped(measure.partition_bytes));
+        if version >= 12 {
+            partition.last_fetched_epoch = cursor.epoch.0;
+        }
+        topics.last_mut().expect("a topic was pushed for it").partitions.push(partition);
+    }
+    FetchRequest::default()
+        .with_max_wait_ms(measure.wait.as_millis() as i32)
+        .with_min_bytes(1)
+        .with_max_bytes(clamped(measure.response_bytes))
+        .with_isolation_level(READ_COMMITTED)
+        .with_topics(topics)
+}
+
+fn clamped(bytes: u32) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
+}
+
+/// How a response names a topic.
+#[derive(PartialEq, Eq, Hash)]
+enum Named<'a> {
+    ById(Uuid),
+    ByName(&'a str),
+}
+
+fn answers(mut response: FetchResponse, asked: &[&Cursor], version: i16) -> Result<Answers> {
+    let mut places: HashMap<(Named<'_>, i32), usize> = HashMap::with_capacity(asked.len());
+    for (place, cursor) in asked.iter().enumerate() {
+        let named = match cursor.leader.topic_id {
+            Some(id) if version >= BY_ID => Named::ById(id.uuid()),
+            _ => Named::ByName(cursor.at.topic.as_str()),
+        };
+        places.insert((named, cursor.at.partition), place);
+    }
+    let throttle = Duration::from_millis(response.throttle_time_ms.max(0) as u64);
+    let mut partitions = Vec::new();
+    for topic in &mut response.responses {
+        let answered = std::mem::take(&mut topic.partitions);
+        let topic = &*topic;
+        for data in answered {
+            let named = if version >= BY_ID { Named::ById(topic.topic_id) } else { Named::ByName(&topic.topic) };
+            // Removing also refuses a second answer for the same partition.
+            let Some(place) = places.remove(&(named, data.partition_index)) else {
+                let what = format!("{} {}/{}", topic.topic_id, topic.topic.as_str(), data.partition_index);
+                let sentence = format!("the fetch answer names a partition that was not asked for, or twice: {what}");
+                return Err(Error::new(ErrorKind::Protocol, sentence));
+            };
+            partitions.push((place, data));
+        }
+    }
+    partitions.sort_by_key(|(place, _)| *place);
+    let record_bytes = partitions.iter().filter_map(|(_, data)| data.records.as_ref()).map(|r| r.len() as u64).sum();
+    Ok(Answers { bytes: frame_bytes(partitions.len(), record_bytes), record_bytes, throttle, partitions })
+}

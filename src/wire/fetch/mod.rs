@@ -1,0 +1,101 @@
+//! The shared fetch of the batches plane: any number of readers over one connection and one request per broker.
+//!
+//! A [`Reader`] is a queue. The *desk* finds its partition's leader; that broker's *shuttle* fetches for all partitions
+//! the broker leads; problems of one partition go back to the desk, or through a second look, and never stop the others.
+
+mod appetite;
+mod cursor;
+mod desk;
+mod examine;
+mod exchange;
+mod feed;
+mod plan;
+mod shuttle;
+mod slice;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::endpoint::{Reader, Source};
+use crate::model::{LeaderEpoch, Offset, Route};
+use crate::runtime::memory::MemoryBudget;
+use crate::runtime::tasks::TaskScope;
+use crate::wire::Cluster;
+use crate::wire::fetch::cursor::Cursor;
+use crate::wire::fetch::desk::{Desk, Mail};
+use crate::wire::fetch::feed::Feed;
+
+/// Sizes and times of the shared fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchSettings {
+    /// Most bytes of a response; a single batch above that comes whole all the same. One fetch per broker is in flight,
+    /// and less is asked for while less comes.
+    pub response_bytes: u32,
+    /// Least bytes for a partition in a response, where several share it.
+    pub partition_bytes: u32,
+    /// Unread bytes of a partition from which on it is not fetched.
+    pub buffered_bytes: u64,
+    /// How long a broker holds a fetch while it has nothing; a partition that joins waits as long at most.
+    pub wait: Duration,
+}
+
+impl FetchSettings {
+    /// Settings that fit a memory budget: in a quarter of it a response, so that fetching, reading and writing overlap.
+    pub fn for_budget(budget_bytes: u64) -> Self {
+        let response_bytes = (budget_bytes / 4).clamp(64 << 10, 32 << 20) as u32;
+        Self {
+            response_bytes,
+            partition_bytes: response_bytes.min(1 << 20),
+            buffered_bytes: u64::from(response_bytes),
+            wait: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Reads partitions of a cluster, committed records only, as unopened batches.
+///
+/// All its tasks live in the scope it was made with and end with that; readers then end with an error.
+pub struct FetchSource {
+    shared: Arc<Shared>,
+}
+
+/// What desk, shuttles and examinations share.
+struct Shared {
+    cluster: Cluster,
+    budget: MemoryBudget,
+    settings: FetchSettings,
+    scope: TaskScope,
+    post: mpsc::UnboundedSender<Mail>,
+}
+
+impl FetchSource {
+    /// A source over a cluster. Memory is reserved from `budget` before each fetch and travels with the batches.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(cluster: Cluster, budget: MemoryBudget, scope: TaskScope, settings: FetchSettings) -> Self {
+        let (post, letters) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared { cluster, budget, settings, scope, post });
+        shared.scope.spawn_until_stopped(Desk::new(shared.clone(), letters).run());
+        Self { shared }
+    }
+}
+
+impl Source for FetchSource {
+    fn open(&self, route: &Route, from: Offset, last_epoch: LeaderEpoch) -> Box<dyn Reader> {
+        let feed = Feed::new();
+        let reader = feed.reader();
+        self.shared.mail(Mail::Seeking(Cursor::new(route, from, last_epoch, feed)));
+        reader
+    }
+}
+
+impl Shared {
+    /// Sends a letter to the desk. When the desk has ended, the cursor is dropped with it, which its reader notices.
+    fn mail(&self, letter: Mail) {
+        let _ = self.post.send(letter);
+    }
+}

@@ -1,0 +1,49 @@
+//! Twinlog as a process between two real Kafka clusters: what it promises, asserted by oracles that share no code with it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod copy;
+mod crash;
+mod groups;
+mod halts;
+mod translation;
+
+use std::time::Duration;
+
+use support::batch::{Batch, Codec};
+use support::oracle::Twins;
+use support::raw::Client;
+use support::record::Record;
+use support::{Cluster, Setup, Twinlog, unique};
+
+/// The binary under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_twinlog");
+/// Long enough for a loaded machine; waits end as soon as their condition holds.
+const SOON: Duration = Duration::from_secs(60);
+
+/// How often a scenario is repeated: few rounds in `make test`, the full count in `make soak`.
+fn rounds(few: usize, full: usize) -> usize {
+    if std::env::var_os("TWINLOG_SOAK").is_some() { full } else { few }
+}
+
+/// A link of its own name over two clusters.
+fn link(source: &Cluster, target: &Cluster, topics: &[&str], groups: &[&str]) -> Setup {
+    Setup::new(source, target, &unique("link"), topics, groups)
+}
+
+fn twinlog(setup: Setup) -> Twinlog {
+    Twinlog::new(BINARY, setup)
+}
+
+fn orders(ids: std::ops::Range<u64>) -> Vec<Record> {
+    ids.map(|id| Record::order(id, 200)).collect()
+}
+
+fn write(client: &Client, topic: &str, partition: i32, records: Vec<Record>, codec: Codec) -> i64 {
+    client.produce(topic, partition, &Batch::of(records, codec).encode()).expect("the batch is accepted")
+}
+
+fn twins<'a>(source: &'a Cluster, target: &'a Cluster, topic: &str) -> Twins<'a> {
+    Twins::new(source.client(), target.client(), topic)
+}
