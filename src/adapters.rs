@@ -8,7 +8,7 @@ use crate::link::{SourceSide, TargetSide};
 use crate::model::LinkName;
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::tasks::TaskScope;
-use crate::wire::Cluster;
+use crate::wire::{Cluster, Points};
 use crate::wire::fetch::{FetchSettings, FetchSource};
 use crate::wire::produce::{ProduceSettings, ProduceSink};
 
@@ -31,7 +31,7 @@ pub fn sides(
         alias: link.source.clone(),
         catalog: Arc::new(from.clone()),
         records: Arc::new(FetchSource::new(from.clone(), budget.clone(), scope.child(), fetch)),
-        points: Arc::new(from.clone()),
+        points: Arc::new(Points::new(from.clone())),
         groups: Arc::new(from),
     };
     let ClusterConfig { bootstrap, security } = config.clusters[&link.target].clone();
@@ -41,7 +41,7 @@ pub fn sides(
         catalog: Arc::new(to.clone()),
         admin: Arc::new(to.clone()),
         records: Arc::new(ProduceSink::new(to.clone(), scope.child(), ProduceSettings::default())),
-        points: Arc::new(to.clone()),
+        points: Arc::new(Points::new(to.clone())),
         groups: Arc::new(to.clone()),
         group_writer: Arc::new(to),
         ledger: Arc::new(RdLedgerStore::new(access, name)),
