@@ -289,6 +289,18 @@ fn a_secured_cluster_wants_trust_a_password_and_rights() {
 }
 
 #[test]
+fn the_usage_of_a_process_is_what_it_has_burnt() {
+    let usage = || process::usage_of(std::process::id()).unwrap();
+    let (before, held) = (usage(), vec![1u8; 64 << 20]);
+    let burn = || held.iter().map(|b| u64::from(*b)).sum::<u64>();
+    until(SOON, "half a second of CPU is burnt", || {
+        assert_eq!(burn(), 64 << 20);
+        usage().cpu >= before.cpu + Duration::from_millis(500)
+    });
+    assert!(usage().peak_bytes >= 64 << 20);
+}
+
+#[test]
 fn a_topic_is_configured_grown_emptied_and_deleted() {
     let (client, topic) = (shared_source().client(), unique("life"));
     client.create_topic(&topic, 1, &[("cleanup.policy", "compact,delete")]).unwrap();
