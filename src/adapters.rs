@@ -8,9 +8,9 @@ use crate::link::{SourceSide, TargetSide};
 use crate::model::LinkName;
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::tasks::TaskScope;
-use crate::wire::{Cluster, Points};
 use crate::wire::fetch::{FetchSettings, FetchSource};
 use crate::wire::produce::{ProduceSettings, ProduceSink};
+use crate::wire::{Cluster, Points};
 
 /// Both ends of a link. Nothing connects before it is used; connections live in `scope`.
 pub fn sides(
