@@ -321,17 +321,5 @@ fn addresses(alias: &str, list: &str) -> Result<Vec<Address>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bootstrap_lists_are_read_and_nonsense_is_named_by_its_key() {
-        let good = addresses("lyon", "a:1, b.example:9092,[::1]:3,").expect("a good list");
-        assert_eq!(good.iter().map(Address::to_string).collect::<Vec<_>>(), ["a:1", "b.example:9092", "[::1]:3"]);
-        for bad in ["", "a", "a:", ":1", "a:0", "a:99999", "::1:3", "a:1,b"] {
-            let error = addresses("lyon", bad).expect_err(bad);
-            assert_eq!(error.kind, ErrorKind::Denied);
-            assert!(error.message.contains("clusters.lyon.bootstrap"), "{error}");
-        }
-    }
-}
+#[path = "brokers_tests.rs"]
+mod tests;
