@@ -401,7 +401,7 @@ async fn a_secured_cluster_is_entered_with_trust_a_password_and_rights_and_refus
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_broker_is_routed_around_and_found_again() {
+async fn killed_and_frozen_brokers_are_routed_around_and_found_again() {
     let cluster = Cluster::start(ClusterSpec::three());
     let (client, topic) = (cluster.client(), unique("moving"));
     client.create_topic(&topic, 6, &[]).unwrap();
@@ -433,4 +433,11 @@ async fn a_killed_broker_is_routed_around_and_found_again() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     settled("all up again").await;
+
+    let frozen = lyon.leader(&all[1]).await.unwrap().broker_id;
+    cluster.broker(frozen).pause();
+    settled("one frozen").await;
+    assert_ne!(lyon.leader(&all[1]).await.unwrap().broker_id, frozen);
+    cluster.broker(frozen).resume();
+    settled("all awake").await;
 }

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{ApiKey, BrokerId, MetadataResponse};
+use kafka_protocol::messages::{ApiKey, BrokerId};
 use kafka_protocol::protocol::Decodable;
 
 use super::*;
