@@ -1,15 +1,16 @@
 //! The only match from configuration to adapters: which implementation stands behind each contract.
 
+use std::sync::Arc;
+
 use crate::config::{ClusterConfig, Config, LinkConfig};
 use crate::librdkafka::{ClusterAccess, RdLedgerStore};
 use crate::link::{SourceSide, TargetSide};
 use crate::model::LinkName;
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::tasks::TaskScope;
-use crate::wire::{
-    Admin, Catalog, Cluster, FetchSettings, FetchSource, Groups, PointReads, ProduceSettings, ProduceSink,
-};
-use std::sync::Arc;
+use crate::wire::fetch::{FetchSettings, FetchSource};
+use crate::wire::produce::{ProduceSettings, ProduceSink};
+use crate::wire::{Cluster, Points};
 
 /// Both ends of a link. Nothing connects before it is used; connections live in `scope`.
 pub fn sides(
@@ -28,22 +29,21 @@ pub fn sides(
     let fetch = FetchSettings::for_budget(budget.total_bytes());
     let source = SourceSide {
         alias: link.source.clone(),
-        catalog: Arc::new(Catalog::new(from.clone())),
+        catalog: Arc::new(from.clone()),
         records: Arc::new(FetchSource::new(from.clone(), budget.clone(), scope.child(), fetch)),
-        points: Arc::new(PointReads::new(from.clone())),
-        groups: Arc::new(Groups::new(from)),
+        points: Arc::new(Points::new(from.clone())),
+        groups: Arc::new(from),
     };
     let ClusterConfig { bootstrap, security } = config.clusters[&link.target].clone();
     let access = ClusterAccess { alias: link.target.clone(), bootstrap, security };
-    let groups = Arc::new(Groups::new(to.clone()));
     let target = TargetSide {
         alias: link.target.clone(),
-        catalog: Arc::new(Catalog::new(to.clone())),
-        admin: Arc::new(Admin::new(to.clone())),
+        catalog: Arc::new(to.clone()),
+        admin: Arc::new(to.clone()),
         records: Arc::new(ProduceSink::new(to.clone(), scope.child(), ProduceSettings::default())),
-        points: Arc::new(PointReads::new(to)),
-        groups: groups.clone(),
-        group_writer: groups,
+        points: Arc::new(Points::new(to.clone())),
+        groups: Arc::new(to.clone()),
+        group_writer: Arc::new(to),
         ledger: Arc::new(RdLedgerStore::new(access, name)),
     };
     (source, target)

@@ -27,9 +27,11 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// # Errors
 /// A sentence, when the daemon cannot start or a link cannot go on without people.
 pub async fn run(config: Config) -> Result<(), String> {
+    crate::telemetry::tracing::init(config.log.format, &config.log.level)?;
     let exporter = Exporter::install(config.http.partition_metrics)?;
     let registry = Links::expecting(config.links.keys().cloned());
-    let server = Server::bind(&config.http, registry.clone(), exporter.clone()).await?;
+    let server =
+        Server::bind(config.http.listen, config.http.token.clone(), registry.clone(), exporter.clone()).await?;
     tracing::info!(address = %server.address(), "serving metrics, health and status");
     let (stop, faces, links) = (CancellationToken::new(), TaskScope::new(), TaskScope::new());
     let served_until = faces.stopping().clone();

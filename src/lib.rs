@@ -47,6 +47,8 @@
 //! * **Producer state expires by record time.** Data older than the target's `producer.id.expiration.ms` travels with one
 //!   batch in flight (`probe only`), and every doubt is settled by reading the target.
 
+pub mod adapters;
+pub mod app;
 pub mod batch;
 pub mod cli;
 pub mod config;

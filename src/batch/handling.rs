@@ -8,7 +8,7 @@ use crate::model::{EncodedBatch, LeaderEpoch, Offset, Run};
 pub enum Handling {
     /// Unopened: [`pass`].
     Pass,
-    /// Opened and encoded again ([`repack`](crate::batch::repack)), for the named reason.
+    /// Opened and encoded again ([`repack`](fn@crate::batch::repack)), for the named reason.
     Open(&'static str),
     /// Not at all: it holds no data record.
     Skip,

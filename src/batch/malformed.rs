@@ -52,9 +52,7 @@ pub enum Flaw {
     #[error("it begins below offset {0}, where the batch before it ended")]
     Order(Offset),
     /// Stored checksum and bytes disagree.
-    #[error(
-        "its checksum is {stored:#010x}, its bytes have {computed:#010x}: they were damaged where they are stored or on the way"
-    )]
+    #[error("its checksum says {stored:#010x}, its bytes {computed:#010x}: they were damaged in storage or on the way")]
     Checksum {
         /// In the header.
         stored: u32,

@@ -57,7 +57,7 @@ pub fn encode_headers(pairs: &[(&[u8], Option<&[u8]>)]) -> Bytes {
 /// Offsets of records must ascend within the batch's. A control batch yields its control records ([`marker`] reads
 /// them); a batch emptied by compaction yields none.
 ///
-/// [`marker`]: crate::batch::marker
+/// [`marker`]: fn@crate::batch::marker
 pub fn records(batch: &RawBatch) -> Result<Vec<Record>, Malformed> {
     read(batch).map_err(|flaw| flaw.at(batch.header.base_offset))
 }

@@ -21,6 +21,7 @@ pub(super) enum Exit {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) exit: Exit,
+    /// Empty where nobody is left to read it.
     pub(super) message: String,
 }
 
@@ -38,6 +39,11 @@ impl From<ConfigError> for Failed {
 
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
-        Self::new(Exit::Failed, format!("cannot write the answer: {error}"))
+        let message = match error.kind() {
+            // `twinlog status | head`: whoever read has seen enough.
+            io::ErrorKind::BrokenPipe => String::new(),
+            _ => format!("cannot write the answer: {error}"),
+        };
+        Self::new(Exit::Failed, message)
     }
 }

@@ -73,10 +73,7 @@ async fn watch(
             let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
             format!("{clear}{}\n", overview::render(&links, before))
         };
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written?,
-        }
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())?;
         before = Some((links, now));
         links = loop {
             tick.tick().await;

@@ -4,10 +4,13 @@
 //! else of a cluster. The source side is only ever handed [`Catalog`], [`Source`], [`PointReader`] and [`GroupReader`]:
 //! that Twinlog needs only read rights there is a matter of types.
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 mod error;
 mod group;
 mod ledger;
 mod log;
+#[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 mod security;
 mod topic;

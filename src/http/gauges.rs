@@ -15,7 +15,11 @@ const PARTITION_STATES: [&str; 7] =
 pub(super) fn of(links: &Links, keeps_partitions: bool) -> Gauges {
     let gauges = Gauges::default();
     gauges.set(families::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    for (_, link) in links.started() {
+    for (name, link) in links.all() {
+        let Some(link) = link else {
+            of_state(&gauges, name.as_str(), "starting");
+            continue;
+        };
         let report = link.report();
         of_link(&gauges, &report);
         of_partitions(&gauges, &report);
@@ -31,11 +35,16 @@ pub(super) fn of(links: &Links, keeps_partitions: bool) -> Gauges {
     gauges
 }
 
+fn of_state(gauges: &Gauges, link: &str, current: &str) {
+    for state in LINK_STATES {
+        let labels = [("link", link), ("state", state)];
+        gauges.set(families::LINK_STATE, &labels, f64::from(head(current) == state));
+    }
+}
+
 fn of_link(gauges: &Gauges, report: &LinkReport) {
     let link = ("link", report.link.as_str());
-    for state in LINK_STATES {
-        gauges.set(families::LINK_STATE, &[link, ("state", state)], f64::from(head(&report.state) == state));
-    }
+    of_state(gauges, report.link.as_str(), &report.state);
     gauges.set(families::LINK_PROBLEMS, &[link], report.problems.len() as f64);
     // The budget is the process's: every link reports the same.
     gauges.set(families::MEMORY_USED, &[], report.memory_used_bytes as f64);

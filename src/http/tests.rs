@@ -57,6 +57,8 @@ async fn it_lives_before_any_link_does() {
     assert_eq!(status, 503);
     assert_eq!(readiness, json!({ "ready": false, "reasons": ["link dr has not been started yet"], "halted": [] }));
     assert_eq!(get(&daemon, "/v1/links").await, (200, json!([])));
+    let (_, page) = get(&daemon, "/metrics").await;
+    assert!(page.as_str().unwrap().contains("twinlog_link_state{link=\"dr\",state=\"starting\"} 1\n"), "{page}");
     assert_eq!(get(&daemon, "/v1/links/dr").await, (503, error("link dr has not been started yet; ask again")));
     assert_eq!(get(&daemon, "/v1/links/x").await, (404, error("no link is called x; there is: dr")));
 }

@@ -18,6 +18,11 @@ mod renewal;
 pub mod topics;
 mod view;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
 pub use acquire::Acquiring;
 pub use control::{CONTROL_VERSION, ControlKey, ControlRecord};
 pub use lease::{LEASE, Lease};

@@ -71,9 +71,12 @@ impl OffsetMap {
         self.end.target
     }
 
-    /// Source leader epoch of the last mapped record, [`LeaderEpoch::UNKNOWN`] if there is none.
+    /// Source leader epoch of the record right before the position; [`LeaderEpoch::UNKNOWN`] if there is none or a hole
+    /// precedes the position. What lies in a hole (a marker, an aborted batch) may be of a later epoch than the last
+    /// record: a broker told the older one would report a divergence that never was (KIP-595).
     pub fn last_epoch(&self) -> LeaderEpoch {
-        self.last_run().map_or(LeaderEpoch::UNKNOWN, |run| run.epoch)
+        let last = self.last_run().filter(|run| run.end().source == self.end.source);
+        last.map_or(LeaderEpoch::UNKNOWN, |run| run.epoch)
     }
 
     /// The run of the last mapped record.

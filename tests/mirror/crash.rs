@@ -33,7 +33,7 @@ fn kill_9_at_random_moments_loses_and_doubles_nothing() {
     let (source, target) = shared_pair();
     let (topic, mut dice) = (unique("killed"), Dice::new());
     source.client().create_topic(&topic, 3, &[]).unwrap();
-    let loads = [0, 1 << 40].map(|first| Load::start(source.client_addresses(), fast_load(&topic, first)));
+    let loads = [0, 1 << 40].map(|first| Load::start(addresses(source), fast_load(&topic, first)));
     let mirror = twinlog(link(source, target, &[&topic], &[]));
     let (mut kills, mut in_flight_kills) = (0, 0);
     while in_flight_kills < rounds(6, 100) {
@@ -61,7 +61,7 @@ fn frozen_past_its_lease_it_yields_and_harms_nothing() {
     let (source, target) = shared_pair();
     let topic = unique("frozen");
     source.client().create_topic(&topic, 3, &[]).unwrap();
-    let load = Load::start(source.client_addresses(), fast_load(&topic, 0));
+    let load = Load::start(addresses(source), fast_load(&topic, 0));
     let setup = link(source, target, &[&topic], &[]);
     let (first, second) = (twinlog(setup.clone()), twinlog(setup));
     first.start_ready();
@@ -85,7 +85,7 @@ fn two_started_by_mistake_copy_once() {
     let (source, target) = shared_pair();
     let topic = unique("two");
     source.client().create_topic(&topic, 3, &[]).unwrap();
-    let load = Load::start(source.client_addresses(), fast_load(&topic, 0));
+    let load = Load::start(addresses(source), fast_load(&topic, 0));
     let setup = link(source, target, &[&topic], &[]);
     let (first, second) = (twinlog(setup.clone()), twinlog(setup));
     first.start_ready();
@@ -102,7 +102,7 @@ fn sigterm_drains_and_the_next_start_matches_nothing() {
     let (source, target) = shared_pair();
     let topic = unique("drained");
     source.client().create_topic(&topic, 3, &[]).unwrap();
-    let load = Load::start(source.client_addresses(), fast_load(&topic, 0));
+    let load = Load::start(addresses(source), fast_load(&topic, 0));
     let mirror = twinlog(link(source, target, &[&topic], &[]));
     for _ in 0..rounds(2, 20) {
         mirror.start_ready();

@@ -47,3 +47,7 @@ fn write(client: &Client, topic: &str, partition: i32, records: Vec<Record>, cod
 fn twins<'a>(source: &'a Cluster, target: &'a Cluster, topic: &str) -> Twins<'a> {
     Twins::new(source.client(), target.client(), topic)
 }
+
+fn addresses(cluster: &Cluster) -> Vec<std::net::SocketAddr> {
+    cluster.brokers().iter().map(|broker| broker.address()).collect()
+}

@@ -12,6 +12,8 @@ mod feed;
 mod plan;
 mod shuttle;
 mod slice;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::sync::Arc;

@@ -60,10 +60,9 @@ pub(super) struct Shuttle {
 impl Shuttle {
     /// A shuttle for the partitions that arrive in `inbox`.
     pub(super) fn new(shared: Arc<Shared>, broker_id: i32, inbox: mpsc::UnboundedReceiver<Box<Cursor>>) -> Self {
-        let settings = &shared.settings;
         Self {
-            appetite: Appetite::new(settings.response_bytes, settings.partition_bytes),
-            planner: Planner::new(settings.buffered_bytes),
+            appetite: Self::appetite(&shared),
+            planner: Planner::new(shared.settings.buffered_bytes),
             broker_id,
             inbox,
             ring: VecDeque::new(),
@@ -75,6 +74,10 @@ impl Shuttle {
         }
     }
 
+    fn appetite(shared: &Shared) -> Appetite {
+        Appetite::new(shared.settings.response_bytes, shared.settings.partition_bytes)
+    }
+
     /// Fetches until no partition is left for a while. A broken connection sends all partitions back to the desk, which
     /// finds out where their leaders are.
     pub(super) async fn run(mut self) {
@@ -82,6 +85,8 @@ impl Shuttle {
             if let Err(error) = self.trip().await {
                 debug!(broker = self.broker_id, %error, "fetch connection lost");
                 self.connection = None;
+                // A path that was too slow for the last size gets a smaller one.
+                self.appetite = Self::appetite(&self.shared);
                 for cursor in self.ring.drain(..) {
                     self.shared.mail(Mail::Astray(cursor, error.clone()));
                 }

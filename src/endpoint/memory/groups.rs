@@ -1,0 +1,106 @@
+//! Consumer groups and their positions.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::endpoint::memory::{Call, MemoryCluster, State};
+use crate::endpoint::{
+    CommittedOffset, ErrorKind, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, Result,
+};
+use crate::model::{GroupId, Offset, TopicPartition};
+
+pub(super) struct Group {
+    protocol: GroupProtocol,
+    has_members: bool,
+    pending: bool,
+    offsets: GroupOffsets,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { protocol: GroupProtocol::Classic, has_members: false, pending: false, offsets: BTreeMap::new() }
+    }
+}
+
+/// What the applications' groups do.
+impl MemoryCluster {
+    /// A group commits a position, as its member or from outside.
+    pub fn commit(&self, group: &str, at: &TopicPartition, offset: Offset) {
+        let committed = CommittedOffset { offset, metadata: Bytes::new() };
+        self.group(group, |g| drop(g.offsets.insert(at.clone(), committed)));
+    }
+
+    /// A group's members come or go. A group unknown so far begins with that.
+    pub fn set_members(&self, group: &str, has_members: bool) {
+        self.group(group, |g| g.has_members = has_members);
+    }
+
+    /// Makes a group one of another kind.
+    pub fn set_protocol(&self, group: &str, protocol: GroupProtocol) {
+        self.group(group, |g| g.protocol = protocol);
+    }
+
+    /// Begins or ends a transactional commit of the group.
+    pub fn set_pending(&self, group: &str, pending: bool) {
+        self.group(group, |g| g.pending = pending);
+    }
+
+    /// A group is deleted, or expires.
+    pub fn delete_group(&self, group: &str) {
+        self.change(|s| s.groups.remove(&GroupId::from(group)));
+    }
+
+    /// Where a group stands, if it committed.
+    pub fn position_of(&self, group: &str, at: &TopicPartition) -> Option<Offset> {
+        self.state().groups.get(&GroupId::from(group))?.offsets.get(at).map(|committed| committed.offset)
+    }
+
+    fn group(&self, id: &str, change: impl FnOnce(&mut Group)) {
+        self.change(|s| change(s.groups.entry(id.into()).or_default()));
+    }
+}
+
+#[async_trait]
+impl GroupReader for MemoryCluster {
+    async fn groups(&self) -> Result<Vec<GroupInfo>> {
+        self.enter(Call::ReadGroups).await?;
+        let info = |(id, group): (&GroupId, &Group)| GroupInfo {
+            id: id.clone(),
+            protocol: group.protocol,
+            has_members: group.has_members,
+        };
+        Ok(self.state().groups.iter().map(info).collect())
+    }
+
+    async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<GroupOffsets>> {
+        if let Err(error) = self.enter(Call::ReadGroups).await {
+            return vec![Err(error); of.len()];
+        }
+        let state = self.state();
+        let offsets = |id| match state.groups.get(id) {
+            Some(group) if group.pending => {
+                Err(self.error(ErrorKind::Retryable, format!("group {id}: a transactional commit is pending")))
+            }
+            // Brokers answer for a group they do not know with no positions.
+            group => Ok(group.map(|group| group.offsets.clone()).unwrap_or_default()),
+        };
+        of.iter().map(offsets).collect()
+    }
+}
+
+#[async_trait]
+impl GroupWriter for MemoryCluster {
+    async fn commit_offsets(&self, group: &GroupId, offsets: &GroupOffsets) -> Result<()> {
+        self.enter(Call::CommitGroup).await?;
+        self.change(|s: &mut State| {
+            if s.groups.get(group).is_some_and(|known| known.has_members) {
+                return Err(self.error(ErrorKind::GroupBusy, format!("group {group} has members")));
+            }
+            let known = s.groups.entry(group.clone()).or_default();
+            known.offsets.extend(offsets.iter().map(|(at, committed)| (at.clone(), committed.clone())));
+            Ok(())
+        })
+    }
+}
