@@ -9,6 +9,7 @@ mod desk;
 mod examine;
 mod exchange;
 mod feed;
+mod harvest;
 mod plan;
 mod shuttle;
 mod slice;
@@ -50,7 +51,7 @@ impl FetchSettings {
         let response_bytes = (budget_bytes / 4).clamp(64 << 10, 32 << 20) as u32;
         Self {
             response_bytes,
-            partition_bytes: response_bytes.min(1 << 20),
+            partition_bytes: (response_bytes / 6).max(32 << 10),
             buffered_bytes: u64::from(response_bytes),
             wait: Duration::from_millis(500),
         }
