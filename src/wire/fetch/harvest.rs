@@ -16,7 +16,7 @@ use crate::wire::fetch::feed::{OVERHEAD_BYTES, Unread};
 use crate::wire::fetch::slice::{Aborted, Slices, slice};
 use crate::wire::fetch::verdict::{Verdict, verdict};
 
-/// A section smaller than this part of its frame is copied out, so that a reader who stalls on it does not pin the rest.
+/// A section smaller than this part of its frame is copied out: a reader who stalls on it shall not pin the rest.
 const PINNED_PART: u64 = 8;
 
 /// The harvest of one fetch.
@@ -29,8 +29,9 @@ impl<'a> Harvest<'a> {
         Self { shared }
     }
 
-    /// Hands out what came, and answers the ring turned: who was asked stays in front only if others came before it and left no
-    /// room, so the first in the ring that has anything is served by every fetch.
+    /// Hands out what came to the cursors at the places `asked` in the ring, and answers the ring turned: who was asked
+    /// stays in front only if others came before it and left no room. So every fetch serves the first that has anything,
+    /// and that one whole: no partition starves, however large its batches.
     pub(super) fn bring_in(
         &self,
         ring: VecDeque<Box<Cursor>>,

@@ -1,7 +1,7 @@
 //! The shared fetch of the batches plane: any number of readers over one connection and one request per broker.
 //!
 //! A [`Reader`] is a queue. The *desk* finds its partition's leader; that broker's *shuttle* fetches for all partitions
-//! the broker leads; problems of one partition go back to the desk, or through a second look, and never stop the others.
+//! the broker leads; a partition with a problem goes back to the desk, or to a second look, and never stops the others.
 
 mod appetite;
 mod cursor;

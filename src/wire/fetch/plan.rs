@@ -19,8 +19,8 @@ const FEW: usize = 64;
 /// How long an idle partition among many is not asked for.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
-/// However many partitions there are, so many unread bytes each may have. Where all of them stall at that together, what
-/// is unread is given back.
+/// However many partitions there are, so many unread bytes each may have. Where too many stall at that, what is unread
+/// is given back.
 const LEAST_CAP: u64 = 64 * 1024;
 
 /// The next fetch.
@@ -49,8 +49,8 @@ impl Planner {
         Self { budget_bytes, most_unread_bytes, next_sweep: Instant::now() }
     }
 
-    /// Plans the next fetch, and lets go of cursors that nobody reads. `bell` is rung when one that is left out for want
-    /// of room has room again.
+    /// Plans the next fetch, and lets go of cursors that nobody reads. `bell` is rung when one that is left out for
+    /// want of room has room again.
     pub(super) fn plan(&mut self, ring: &mut VecDeque<Box<Cursor>>, bell: &Arc<Notify>, now: Instant) -> Plan {
         let is_crowded = ring.len() > FEW;
         if is_crowded && now < self.next_sweep {

@@ -170,8 +170,8 @@ fn entry() -> impl Strategy<Value = Entry> {
     ]
 }
 
-/// A log as a broker stores it, the offsets a read_committed consumer sees, and its aborted transactions with their last
-/// offset.
+/// A log as a broker stores it, the offsets a read_committed consumer sees, and its aborted transactions with the offset
+/// of their markers.
 #[derive(Debug, Default)]
 struct Log {
     batches: Vec<RawBatch>,
@@ -271,7 +271,8 @@ proptest! {
     ) {
         let slices = slice(noise.into(), Offset(from), EPOCH, Vec::new());
         prop_assert!(slices.next >= Offset(from));
-        let mut bytes = section(&[data(builder(0), 0..5), end(Marker::Commit, 5, 1), data(builder(6), [6, 9])]).to_vec();
+        let batches = [data(builder(0), 0..5), end(Marker::Commit, 5, 1), data(builder(6), [6, 9])];
+        let mut bytes = section(&batches).to_vec();
         for (at, value) in flips {
             let at = at.index(bytes.len());
             bytes[at] = value;
