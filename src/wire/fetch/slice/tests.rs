@@ -170,8 +170,8 @@ fn entry() -> impl Strategy<Value = Entry> {
     ]
 }
 
-/// A log as a broker stores it, the offsets a read_committed consumer sees, and its aborted transactions with the offset
-/// of their markers.
+/// A log as a broker stores it, the offsets a read_committed consumer sees, and its aborted transactions with the
+/// offset of their markers.
 #[derive(Debug, Default)]
 struct Log {
     batches: Vec<RawBatch>,
