@@ -30,8 +30,8 @@ impl<'a> Harvest<'a> {
     }
 
     /// Hands out what came to the cursors at the places `asked` in the ring, and answers the ring turned: one that was
-    /// asked stays in front only if others came before it and left no room. So every fetch serves the first that has anything,
-    /// and that one whole: no partition starves, however large its batches.
+    /// asked stays in front only if others came before it and left no room. So every fetch serves the first that has
+    /// anything, and that one whole: no partition starves, however large its batches.
     pub(super) fn bring_in(
         &self,
         ring: VecDeque<Box<Cursor>>,
