@@ -5,10 +5,11 @@ mod support;
 use std::time::Duration;
 
 use support::batch::{Batch, Codec, open};
-use support::raw::Client;
+use support::load::{Load, LoadSpec};
+use support::raw::{Client, Election};
 use support::record::{Record, Stored};
 use support::view::{Seen, View};
-use support::{Cluster, ClusterSpec, shared_source, unique, until};
+use support::{Cluster, ClusterSpec, shared_source, unique, until, until_some};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use twinlog::endpoint::{Error, ErrorKind, Reader, Security, Source};
@@ -129,8 +130,12 @@ fn orders(first: u64, count: u64, size: usize) -> Vec<Record> {
     (first..first + count).map(|id| Record::order(id, size)).collect()
 }
 
+/// All that is committed, once every transaction is decided (its markers are written after its end is answered).
 fn view(client: &Client, topic: &str, partition: i32) -> View {
-    View::read(client, topic, partition).expect("an independent view")
+    until_some(PATIENCE, "every transaction is decided", || {
+        let view = View::read(client, topic, partition).expect("an independent view");
+        (view.next() == client.bounds(topic, partition).expect("the log's ends").1).then_some(view)
+    })
 }
 
 #[test]
@@ -200,8 +205,9 @@ fn aborted_records_never_come_and_open_transactions_wait() {
     client.produce(&topic, 0, &batch(1, Codec::None).encode()).expect("written");
     assert!(reading.is_quiet(), "an undecided transaction was read");
     open.commit().expect("committed");
-    until(PATIENCE, "the transaction is decided", || view(client, &topic, 0).seen().len() == reading.seen.len() + 6);
+    let before = reading.seen.len();
     reading.matches(&view(client, &topic, 0));
+    assert_eq!(reading.seen.len(), before + 6);
     drop(reading);
     rig.stop();
 }
@@ -360,6 +366,47 @@ fn a_broker_that_is_killed_and_comes_back_is_read_on_without_an_error() {
         }
         assert_eq!(reading.seen, view.seen());
     }
+    drop(readings);
+    rig.stop();
+}
+
+#[test]
+fn leaders_that_die_and_move_are_followed() {
+    let cluster = Cluster::start(ClusterSpec::three());
+    let (client, topic) = (cluster.client(), unique("moving"));
+    client.create_topic(&topic, 6, &[]).expect("created");
+    let load = Load::start(cluster.brokers().iter().map(|b| b.inner_address()).collect(), LoadSpec::new(&topic, 6));
+    let rig = Rig::new(&cluster);
+    let mut readings: Vec<Reading> = (0..6).map(|partition| rig.open(&topic, partition, 0)).collect();
+    readings.iter_mut().for_each(|reading| reading.read().expect("a first batch"));
+    for id in [1, 2] {
+        let written = load.acknowledged();
+        cluster.broker(id).kill9();
+        until(PATIENCE, "writing goes on without it", || load.acknowledged() > written + 500);
+        cluster.broker(id).restart();
+    }
+    // Leaders go back to where they were, without any broker going away.
+    for partition in 0..6 {
+        let elected = || client.elect(&topic, partition, Election::Preferred);
+        until(PATIENCE, "the preferred replica is in sync", || elected().is_ok());
+    }
+    let written = load.acknowledged();
+    until(PATIENCE, "writing goes on", || load.acknowledged() > written + 500);
+    load.stop();
+    let mut reopened = 0;
+    for (partition, reading) in (0..).zip(&mut readings) {
+        let view = view(client, &topic, partition);
+        while reading.next < view.next() {
+            if let Err(error) = reading.read() {
+                assert_eq!(error.kind, ErrorKind::Retryable, "{error}");
+                let (seen, next) = (std::mem::take(&mut reading.seen), reading.next);
+                *reading = Reading { seen, ..rig.open(&topic, partition, next) };
+                reopened += 1;
+            }
+        }
+        assert_eq!(reading.seen, view.seen(), "partition {partition}");
+    }
+    assert_eq!(reopened, 0, "leaders were away for seconds only: no reader had to be told");
     drop(readings);
     rig.stop();
 }

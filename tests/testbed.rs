@@ -3,24 +3,31 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use support::access::User;
 use support::batch::{Batch, Codec, open};
 use support::cluster::{OLDER, Security};
 use support::load::{Load, LoadSpec};
-use support::oracle::{Twins, compare, next_records, standings};
+use support::oracle::{Twins, standings};
 use support::process;
-use support::raw::{Allow, Client, Election, Isolation};
-use support::record::{Record, Stored};
-use support::view::{Seen, View};
-use support::{Cluster, ClusterSpec, scratch, shared_pair, shared_source, unique, until, until_some};
+use support::raw::{Allow, Client, Connection, Election, Isolation};
+use support::record::Record;
+use support::view::View;
+use support::{Cluster, ClusterSpec, Setup, Twinlog, scratch, shared_pair, shared_source, unique, until, until_some};
+
+use twinlog::config::Config;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -89,66 +96,6 @@ fn committed_records_are_seen_and_aborted_ones_are_not() {
     assert_eq!(ids(), expected);
     // Six markers more than records of both kinds.
     assert_eq!(client.bounds(&topic, 0).unwrap(), (0, 6 * 11 + 6));
-}
-
-#[test]
-fn the_record_oracle_notices_every_kind_of_difference() {
-    let seen = |offset, id| Seen::of(&Stored { offset, append_time: false, record: Record::order(id, 100) });
-    let original: Vec<Seen> = (0..10).map(|i| seen(i, i as u64)).collect();
-    assert!(compare(&original, &original).is_none());
-    let shifted: Vec<Seen> = (0..10).map(|i| seen(i + 7, i as u64)).collect();
-    assert!(compare(&original, &shifted).is_none(), "offsets may differ");
-
-    let but = |change: &dyn Fn(&mut Vec<Seen>)| {
-        let mut copy = original.clone();
-        change(&mut copy);
-        compare(&original, &copy)
-    };
-    let lost = but(&|c| c.retain(|s| s.id != Some(4)));
-    assert_eq!((lost.missing, lost.is_prefix()), (1, false));
-    let tail = but(&|c| c.truncate(7));
-    assert_eq!((tail.behind, tail.is_prefix(), tail.is_none()), (3, true, false));
-    assert_eq!(but(&|c| c.push(seen(10, 9))).doubled, 1);
-    assert_eq!(but(&|c| c.insert(3, seen(3, 99))).foreign, 1);
-    assert_eq!(but(&|c| c.swap(2, 3)).reordered, 1);
-    assert_eq!(but(&|c| c[5].timestamp += 1).altered, 1);
-    assert_eq!(but(&|c| c[5].digest ^= 1).altered, 1);
-    assert_eq!(but(&|c| c[5].append_time = true).altered, 1);
-
-    // Records without an id are told apart by content, and equal ones by how often they occur.
-    let blank = |offset| Seen::of(&Stored { offset, append_time: false, record: Record::default() });
-    let equal: Vec<Seen> = (0..3).map(blank).collect();
-    assert!(compare(&equal, &equal).is_none());
-    assert_eq!(compare(&equal, &(0..4).map(blank).collect::<Vec<_>>()).doubled, 1);
-    assert_eq!(compare(&equal, &equal[..2]).behind, 1);
-}
-
-#[test]
-fn null_and_empty_differ_for_the_oracle() {
-    let digest = |record: Record| Seen::of(&Stored { offset: 0, append_time: false, record }).digest;
-    let empty = Record { key: Some(vec![]), ..Record::default() };
-    let header = |value| Record { headers: vec![(b"a".to_vec(), value)], ..Record::default() };
-    let twice = Record { headers: vec![(b"a".to_vec(), None), (b"a".to_vec(), None)], ..Record::default() };
-    let digests = [Record::default(), empty, header(None), header(Some(vec![])), twice].map(digest);
-    let different: std::collections::HashSet<u64> = digests.into_iter().collect();
-    assert_eq!(different.len(), digests.len());
-}
-
-#[test]
-fn the_group_oracle_counts_skipped_and_reread_records() {
-    let seen = |offset, id| Seen::of(&Stored { offset, append_time: false, record: Record::order(id, 100) });
-    // The source has a hole at 3..5; the copy is dense and lacks the last two.
-    let original: Vec<Seen> = [0, 1, 2, 5, 6, 7].iter().zip(0..).map(|(o, id)| seen(*o, id)).collect();
-    let copy: Vec<Seen> = (0..4).map(|i| seen(i, i as u64)).collect();
-    let next = |source, target| next_records(&original, &copy, source, target);
-    assert_eq!(next(3, 3), (0, 0), "in the hole: the record behind it");
-    assert_eq!(next(5, 3), (0, 0));
-    assert_eq!(next(2, 3), (1, 0));
-    assert_eq!(next(5, 1), (0, 2));
-    assert_eq!(next(6, 4), (0, 0), "the end of the copy is where its next record will be");
-    assert_eq!(next(8, 4), (0, 2));
-    assert_eq!(next(0, 0), (0, 0));
-    assert_eq!(next_records(&original, &[], 2, 0), (0, 2));
 }
 
 #[test]
@@ -282,6 +229,18 @@ fn a_secured_cluster_wants_trust_a_password_and_rights() {
 }
 
 #[test]
+fn the_usage_of_a_process_is_what_it_has_burnt() {
+    let usage = || process::usage_of(std::process::id()).unwrap();
+    let (before, held) = (usage(), vec![1u8; 64 << 20]);
+    let burn = || held.iter().map(|b| u64::from(*b)).sum::<u64>();
+    until(SOON, "half a second of CPU is burnt", || {
+        assert_eq!(burn(), 64 << 20);
+        usage().cpu >= before.cpu + Duration::from_millis(500)
+    });
+    assert!(usage().peak_bytes >= 64 << 20);
+}
+
+#[test]
 fn a_topic_is_configured_grown_emptied_and_deleted() {
     let (client, topic) = (shared_source().client(), unique("life"));
     client.create_topic(&topic, 1, &[("cleanup.policy", "compact,delete")]).unwrap();
@@ -297,6 +256,121 @@ fn a_topic_is_configured_grown_emptied_and_deleted() {
     assert_eq!(View::read(client, &topic, 2).unwrap().seen().len(), 6);
     client.delete_topic(&topic).unwrap();
     assert_eq!(client.partitions(&topic).unwrap(), 0);
+}
+
+#[test]
+fn kafkas_own_dump_log_tool_agrees_with_the_raw_reader() {
+    let (cluster, topic) = (shared_source(), unique("dumped"));
+    cluster.client().create_topic(&topic, 1, &[]).unwrap();
+    for codec in [Codec::None, Codec::Zstd] {
+        cluster.client().produce(&topic, 0, &Batch::of(orders(0..7), codec).encode()).unwrap();
+    }
+    let dump = cluster.only().dump(&topic, 0);
+    // `| offset: 3 CreateTime: 1795260584946 keySize: 10 … key: customer-3 payload: {"id":3,…`
+    let told = |line: &str| {
+        let after = |label: &str| line.split(label).nth(1)?.split_whitespace().next().map(str::to_owned);
+        let id = line.split(r#"payload: {"id":"#).nth(1)?.split(',').next()?.parse::<u64>().ok();
+        Some((after("| offset: ")?.parse::<i64>().ok()?, after("CreateTime: ")?.parse::<i64>().ok()?, id))
+    };
+    let dumped: Vec<_> = dump.lines().filter_map(told).collect();
+    let view = View::read(cluster.client(), &topic, 0).unwrap();
+    let read: Vec<_> = view.seen().iter().map(|s| (s.offset, s.timestamp, s.id)).collect();
+    assert_eq!((dumped.len(), dumped), (14, read));
+}
+
+#[test]
+fn a_proxied_broker_is_slow_cut_off_or_garbled_as_asked() {
+    let cluster = Cluster::start(ClusterSpec { proxied: true, ..ClusterSpec::default() });
+    let (topic, proxy) = (unique("wire"), cluster.only().proxy());
+    cluster.client().create_topic(&topic, 1, &[]).unwrap();
+    let mut outside = Connection::dial(cluster.only().address(), SOON).unwrap();
+    let batch = Batch::of(orders(0..50), Codec::None).encode();
+    let mut produce = |batch: &[u8]| {
+        let data = PartitionProduceData::default().with_records(Some(batch.to_vec().into()));
+        let name = StrBytes::from_string(topic.clone()).into();
+        let data = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
+        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
+        outside.exchange(&request, 9).map(|answer| answer.responses[0].partition_responses[0].error_code)
+    };
+    assert_eq!(produce(&batch).unwrap(), 0);
+    proxy.corrupt_produce(1);
+    assert_eq!(produce(&batch).unwrap(), 2, "the broker notices by the checksum");
+    assert_eq!(produce(&batch).unwrap(), 0, "once was asked for");
+    assert_eq!(proxy.corrupted(), 1);
+    proxy.delay(Duration::from_millis(150));
+    let begun = Instant::now();
+    assert_eq!(produce(&batch).unwrap(), 0);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    proxy.delay(Duration::ZERO);
+    proxy.cut();
+    assert!(produce(&batch).is_err());
+    assert!(Connection::dial(cluster.only().address(), SOON).is_err());
+    proxy.mend();
+    assert!(Connection::dial(cluster.only().address(), SOON).is_ok());
+    assert_eq!(cluster.client().bounds(&topic, 0).unwrap(), (0, 150));
+}
+
+#[test]
+fn twinlog_reads_the_configuration_that_the_test_bed_writes() {
+    let users = vec![User::new("admin", "root-pw")];
+    let plain = shared_source();
+    let secured = Cluster::start(ClusterSpec { security: Security::SaslSsl(users.clone()), ..ClusterSpec::default() });
+    let setup = Setup::new(plain, &secured, "dr", &["orders\\..*"], &[".*"]);
+    let setup = setup.secured((plain, None), (&secured, Some(&users[0]))).line("naming = { prefix = \"a.\" }");
+    let environment = setup.environment.iter().cloned().collect();
+    let runner = Twinlog::new("unused", setup.and("[memory]\nbudget = \"4MiB\""));
+    let config = Config::load(&runner.config(), &environment).unwrap();
+    assert_eq!(config.http.listen, runner.http());
+    assert_eq!(config.memory.budget_bytes, 4 << 20);
+    let target = &config.clusters["target"];
+    assert_eq!(target.bootstrap, secured.bootstrap());
+    assert_eq!(target.security.password.as_ref().unwrap().reveal(), "root-pw");
+}
+
+/// A stand-in for the binary: it tells that it runs, and ends in good order when asked.
+const STAND_IN: &str =
+    "#!/bin/sh\ntrap 'echo drained; exit 3' TERM\necho \"started $*\"\nwhile :; do sleep 0.02; done\n";
+
+#[test]
+fn the_runner_starts_freezes_asks_stops_and_kills_a_daemon() {
+    let directory = scratch::Scratch::new("stand-in");
+    let binary = directory.path().join("twinlog");
+    fs::write(&binary, STAND_IN).unwrap();
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+    let (source, target) = shared_pair();
+    let twinlog = Twinlog::new(binary.to_str().unwrap(), Setup::new(source, target, "dr", &[".*"], &[]));
+    twinlog.start();
+    until(SOON, "it says so", || twinlog.log_text().starts_with("started run --config"));
+    let state = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    let pid = twinlog.pid().unwrap();
+    twinlog.pause();
+    until(SOON, "it is frozen", || state(pid) == Some('T'));
+    twinlog.resume();
+    until(SOON, "it is awake", || state(pid) != Some('T'));
+    assert_eq!(twinlog.stop(SOON).code(), Some(3));
+    assert!(twinlog.log_text().ends_with("drained\n"));
+    twinlog.start();
+    let pid = twinlog.pid().unwrap();
+    twinlog.kill9();
+    assert_eq!((state(pid), twinlog.pid()), (None, None));
+
+    assert_eq!(twinlog.get("/metrics"), None, "nobody listens on the reserved port");
+    let listener = TcpListener::bind(twinlog.http()).unwrap();
+    let server = thread::spawn(move || {
+        for body in ["# HELP a\na{b=\"1\"} 2\na{b=\"2\"} 0.5\nab 7\n", "gone"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 256];
+            let length = stream.read(&mut asked).unwrap();
+            assert!(asked[..length].starts_with(b"GET /"));
+            write!(stream, "HTTP/1.1 404 Not Found\r\nX: y\r\n\r\n{body}").unwrap();
+        }
+    });
+    assert_eq!(twinlog.metric("a"), Some(2.5));
+    assert_eq!(twinlog.get("/x"), Some((404, "gone".to_owned())));
+    server.join().unwrap();
 }
 
 /// Set for the process that this test starts from its own program, to be killed.

@@ -11,8 +11,9 @@ use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Produc
 /// A cluster that can be read continuously.
 pub trait Source: Send + Sync {
     /// Joins the shared fetch at `from` for committed records only (LSO, aborted data removed). No I/O happens here:
-    /// errors appear in [`Reader::next`]. `last_epoch` is the source leader epoch of the last copied record
-    /// (`UNKNOWN` if none), with which the broker detects that its log diverged from what was copied.
+    /// errors appear in [`Reader::next`]. `last_epoch` is the source leader epoch of the record right below `from`, with
+    /// which the broker detects that its log diverged from what was copied; `UNKNOWN` if there is none, or a hole lies
+    /// there: an epoch older than the hole's would be answered as a divergence that never was (KIP-595).
     fn open(&self, route: &Route, from: Offset, last_epoch: LeaderEpoch) -> Box<dyn Reader>;
 }
 

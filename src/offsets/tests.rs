@@ -186,7 +186,7 @@ fn assert_equal(map: &OffsetMap, naive: &Naive) {
 
 /// Every offset around every record, both ways, against the list; thinned for long lists, edges always.
 fn assert_exact(map: &OffsetMap, naive: &Naive) {
-    let every = naive.records.len() / 300 + 1;
+    let every = naive.records.len() / 80 + 1;
     let around = |at: i64| (at - 1)..=(at + 1);
     let records = || naive.records.iter().step_by(every).chain(naive.records.last());
     for at in records().flat_map(|r| around(r.0)).chain(around(naive.floor.0)).chain(around(naive.end.0)) {
@@ -232,7 +232,7 @@ proptest! {
             apply(step, &mut map, &mut naive, &mut stored);
         }
         let mut before = None;
-        for at in (naive.floor.0..=naive.end.0).step_by((naive.end.0 - naive.floor.0) as usize / 500 + 1) {
+        for at in (naive.floor.0..=naive.end.0).step_by((naive.end.0 - naive.floor.0) as usize / 200 + 1) {
             let Translation::Exact(there) = map.translate(Offset(at)) else { panic!("{at} has no exact answer") };
             let Translation::Exact(back) = map.translate_back(there) else { panic!("{there} has no exact answer") };
             prop_assert!(back >= Offset(at), "{at} goes to {there}, which returns to {back}");

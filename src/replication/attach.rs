@@ -6,7 +6,9 @@
 use crate::endpoint::{Bounds, Error, ErrorKind, Opened, View, Writer};
 use crate::ledger::record::Born;
 use crate::ledger::{ControlKey, ControlRecord, RouteMap};
-use crate::model::{Halt, HaltReason, LeaderEpoch, Offset, OffsetRange, PartitionState, ProtectionLevel, Resolution};
+use crate::model::{
+    Halt, HaltReason, LeaderEpoch, Offset, OffsetRange, PartitionState, ProtectionLevel, Resolution, Route,
+};
 use crate::offsets::OffsetMap;
 use crate::policy::resolution::RetentionOvertook;
 use crate::replication::anchor::{self, Anchored};
@@ -39,6 +41,9 @@ impl Replicator {
         self.monitor.metrics.attached();
         let _turn = self.ends.attach_turns.acquire().await.expect("the semaphore is never closed");
         let decision = self.ends.ledger.view().resolution(&self.route().target).map(|r| r.decision);
+        if decision.is_some() {
+            self.route_is_current().await?;
+        }
         let Opened { writer, end, log_start, has_producer_state, .. } = self.open_target().await?;
         let target = TargetLog { end, log_start };
         let bounds = self.source_bounds().await?;
@@ -67,6 +72,19 @@ impl Replicator {
             ErrorKind::Recreated => halt(HaltReason::TargetRecreated, e.message),
             _ => Ended::from(e),
         })
+    }
+
+    /// A decision is for the topics as they are now: while this route still names a deleted topic's id, it waits for the
+    /// route that follows.
+    async fn route_is_current(&self) -> Result<(), Ended> {
+        let Route { source, source_id, .. } = self.route();
+        let topic = std::slice::from_ref(&source.topic);
+        let now = self.ends.catalog.describe_topics(topic).await.pop().expect("one answer per topic asked for")?;
+        if now.id == *source_id {
+            return Ok(());
+        }
+        let message = format!("waiting for the route to {} as it was created again", source.topic);
+        Err(Ended::Failed(Error::new(ErrorKind::Retryable, message)))
     }
 
     async fn source_bounds(&self) -> Result<Bounds, Ended> {

@@ -56,7 +56,7 @@ fn committed_transactions_arrive_and_aborted_ones_never() {
     mirror.start();
     let spec =
         LoadSpec { transaction_every: Some(2), records: 4_000, pause: Duration::ZERO, ..LoadSpec::new(&topic, 2) };
-    let written = Load::start(source.client_addresses(), spec).finish();
+    let written = Load::start(addresses(source), spec).finish();
     assert!(written.aborted.values().any(|ids| !ids.is_empty()), "the load aborts some");
     let mut both = twins(source, target, &topic);
     both.settle(SOON);

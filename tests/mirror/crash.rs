@@ -2,27 +2,8 @@
 
 use super::*;
 use crate::support::load::{Load, LoadSpec};
-use crate::support::{shared_pair, until};
-
-/// A small deterministic generator, so that a failing run can be repeated by its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Dice {
-        let seed = std::env::var("TWINLOG_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64)
-        });
-        println!("TWINLOG_SEED={seed}");
-        Dice(seed | 1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
+use crate::support::{dice, shared_pair, until};
+use rand::Rng;
 
 fn fast_load(topic: &str, first_id: u64) -> LoadSpec {
     LoadSpec { pause: Duration::from_millis(1), first_id, transaction_every: Some(20), ..LoadSpec::new(topic, 3) }
@@ -31,16 +12,16 @@ fn fast_load(topic: &str, first_id: u64) -> LoadSpec {
 #[test]
 fn kill_9_at_random_moments_loses_and_doubles_nothing() {
     let (source, target) = shared_pair();
-    let (topic, mut dice) = (unique("killed"), Dice::new());
+    let (topic, mut dice) = (unique("killed"), dice());
     source.client().create_topic(&topic, 3, &[]).unwrap();
-    let loads = [0, 1 << 40].map(|first| Load::start(source.client_addresses(), fast_load(&topic, first)));
+    let loads = [0, 1 << 40].map(|first| Load::start(addresses(source), fast_load(&topic, first)));
     let mirror = twinlog(link(source, target, &[&topic], &[]));
     let (mut kills, mut in_flight_kills) = (0, 0);
     while in_flight_kills < rounds(6, 100) {
         mirror.start();
         let copied = || mirror.metric("twinlog_records_total").unwrap_or(0.0);
         until(SOON, "records flow", || copied() > 0.0);
-        std::thread::sleep(Duration::from_millis(dice.below(1500)));
+        std::thread::sleep(Duration::from_millis(dice.random_range(0..1500)));
         // What the source has and the target has not is on its way: the loads never pause for longer than a batch.
         let mut both = twins(source, target, &topic);
         let behind = both.difference().unwrap().behind;
@@ -61,7 +42,7 @@ fn frozen_past_its_lease_it_yields_and_harms_nothing() {
     let (source, target) = shared_pair();
     let topic = unique("frozen");
     source.client().create_topic(&topic, 3, &[]).unwrap();
-    let load = Load::start(source.client_addresses(), fast_load(&topic, 0));
+    let load = Load::start(addresses(source), fast_load(&topic, 0));
     let setup = link(source, target, &[&topic], &[]);
     let (first, second) = (twinlog(setup.clone()), twinlog(setup));
     first.start_ready();
@@ -85,7 +66,7 @@ fn two_started_by_mistake_copy_once() {
     let (source, target) = shared_pair();
     let topic = unique("two");
     source.client().create_topic(&topic, 3, &[]).unwrap();
-    let load = Load::start(source.client_addresses(), fast_load(&topic, 0));
+    let load = Load::start(addresses(source), fast_load(&topic, 0));
     let setup = link(source, target, &[&topic], &[]);
     let (first, second) = (twinlog(setup.clone()), twinlog(setup));
     first.start_ready();
@@ -102,7 +83,7 @@ fn sigterm_drains_and_the_next_start_matches_nothing() {
     let (source, target) = shared_pair();
     let topic = unique("drained");
     source.client().create_topic(&topic, 3, &[]).unwrap();
-    let load = Load::start(source.client_addresses(), fast_load(&topic, 0));
+    let load = Load::start(addresses(source), fast_load(&topic, 0));
     let mirror = twinlog(link(source, target, &[&topic], &[]));
     for _ in 0..rounds(2, 20) {
         mirror.start_ready();

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::port::Port;
 use super::process::Process;
+use super::proxy::Proxy;
 use super::raw::Connection;
 use super::{jars, until};
 
@@ -31,15 +32,19 @@ pub struct Broker {
     client: Port,
     inner: Port,
     controller: Port,
+    proxy: Option<Proxy>,
     process: Mutex<Option<Process>>,
 }
 
 impl Broker {
-    /// A broker that is neither formatted nor started, below `directory`.
-    pub fn new(id: i32, version: &str, directory: PathBuf) -> Broker {
+    /// A broker that is neither formatted nor started, below `directory`; clients reach it through a [`Proxy`] if
+    /// `proxied`.
+    pub fn new(id: i32, version: &str, directory: PathBuf, proxied: bool) -> Broker {
         fs::create_dir_all(&directory).unwrap_or_else(|e| panic!("cannot make {}: {e}", directory.display()));
         let (client, inner, controller) = (Port::reserve(), Port::reserve(), Port::reserve());
-        Broker { id, version: version.to_owned(), directory, client, inner, controller, process: Mutex::new(None) }
+        let proxy = proxied.then(|| Proxy::start(client.address()));
+        let (version, process) = (version.to_owned(), Mutex::new(None));
+        Broker { id, version, directory, client, inner, controller, proxy, process }
     }
 
     /// Its id.
@@ -49,7 +54,12 @@ impl Broker {
 
     /// Where clients connect, in the cluster's security protocol.
     pub fn address(&self) -> SocketAddr {
-        self.client.address()
+        self.proxy.as_ref().map_or(self.client.address(), Proxy::address)
+    }
+
+    /// The wire between clients and this broker, in a cluster whose spec is `proxied`.
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the cluster was asked for with `proxied`")
     }
 
     /// Where the other brokers and the oracles connect, always PLAINTEXT.
@@ -75,9 +85,10 @@ impl Broker {
     /// Writes `server.properties` from what all brokers share and what is this one's own.
     pub fn configure(&self, shared: &[(String, String)]) {
         let (client, inner, controller) = (self.client.address(), self.inner.address(), self.controller.address());
+        let advertised = self.address();
         let mut text = format!(
             "node.id={}\nlog.dirs={}\nmetadata.log.dir={}\nlisteners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n\
-             advertised.listeners=CLIENT://{client},INNER://{inner}\n",
+             advertised.listeners=CLIENT://{advertised},INNER://{inner}\n",
             self.id,
             self.data().display(),
             self.metadata().display(),
@@ -193,11 +204,28 @@ impl Broker {
         }
     }
 
-    /// One of Kafka's own tools, to be given its arguments: `kafka.tools.DumpLogSegments`, …
+    /// One of Kafka's own tools, to be given its arguments: `org.apache.kafka.tools.TopicCommand`, …
     pub fn java(&self, class: &str) -> Command {
         let mut java = jars::java(&self.version, &jars::logging(&self.version, &self.directory));
         java.arg(class);
         java
+    }
+
+    /// What Kafka's own dump-log tool says about every segment of a partition here, record by record.
+    pub fn dump(&self, topic: &str, partition: i32) -> String {
+        let directory = self.data().join(format!("{topic}-{partition}"));
+        let entries = fs::read_dir(&directory).unwrap_or_else(|e| panic!("cannot read {}: {e}", directory.display()));
+        let mut segments: Vec<_> = entries.flatten().map(|e| e.path().display().to_string()).collect();
+        segments.retain(|path| path.ends_with(".log"));
+        segments.sort();
+        // It moved with 4.0.
+        let old = self.version.starts_with('3');
+        let tool = if old { "kafka.tools.DumpLogSegments" } else { "org.apache.kafka.tools.DumpLogSegments" };
+        let mut dump = self.java(tool);
+        dump.args(["--print-data-log", "--files", &segments.join(",")]);
+        let done = dump.output().unwrap_or_else(|e| panic!("cannot run java: {e} (run `make setup`)"));
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     fn properties(&self) -> PathBuf {

@@ -34,13 +34,21 @@ pub struct ClusterSpec {
     pub version: &'static str,
     /// For clients; the brokers among themselves speak PLAINTEXT.
     pub security: Security,
+    /// Whether clients go through a [`super::proxy::Proxy`] per broker (oracles never do).
+    pub proxied: bool,
     /// Broker properties that win over the test bed's own.
     pub properties: Vec<(&'static str, String)>,
 }
 
 impl Default for ClusterSpec {
     fn default() -> Self {
-        ClusterSpec { brokers: 1, version: CURRENT, security: Security::Plaintext, properties: Vec::new() }
+        ClusterSpec {
+            brokers: 1,
+            version: CURRENT,
+            security: Security::Plaintext,
+            proxied: false,
+            properties: Vec::new(),
+        }
     }
 }
 
@@ -85,7 +93,7 @@ impl Cluster {
 
     fn try_start(spec: &ClusterSpec) -> Result<Cluster, String> {
         let directory = Scratch::new("cluster");
-        let of = |id: i32| Broker::new(id, spec.version, directory.path().join(format!("broker-{id}")));
+        let of = |id: i32| Broker::new(id, spec.version, directory.path().join(format!("broker-{id}")), spec.proxied);
         let brokers: Vec<Broker> = (1..=spec.brokers).map(of).collect();
         let mut properties = defaults(spec, &brokers);
         let (mut certificates, mut format) = (None, Vec::new());

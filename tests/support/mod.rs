@@ -12,6 +12,7 @@ pub mod load;
 pub mod oracle;
 pub mod port;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod record;
 pub mod scratch;
@@ -20,6 +21,9 @@ pub mod view;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 pub use cluster::{Cluster, ClusterSpec, Security, shared_pair, shared_source, shared_target};
 pub use twinlog::{Setup, Twinlog};
@@ -47,4 +51,17 @@ pub fn until_some<T>(within: Duration, what: &str, mut value: impl FnMut() -> Op
 pub fn unique(stem: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{stem}-{:x}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// How often to do it: `few` in `make test`, `full` in `make soak`.
+pub fn rounds(few: usize, full: usize) -> usize {
+    if std::env::var_os("TWINLOG_SOAK").is_some() { full } else { few }
+}
+
+/// Chance with a seed that is printed, and taken from `TWINLOG_SEED` to do a failed run again.
+pub fn dice() -> StdRng {
+    let given = std::env::var("TWINLOG_SEED").ok().map(|seed| seed.parse().expect("TWINLOG_SEED is a number"));
+    let seed: u64 = given.unwrap_or_else(rand::random);
+    println!("TWINLOG_SEED={seed}");
+    StdRng::seed_from_u64(seed)
 }

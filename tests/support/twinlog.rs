@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::access::User;
 use super::cluster::Cluster;
 use super::port::Port;
-use super::process::Process;
+use super::process::{Process, Usage};
 use super::scratch::Scratch;
 use super::until;
 
@@ -143,6 +143,11 @@ impl Twinlog {
         &self.setup.link
     }
 
+    /// Where the daemon serves HTTP.
+    pub fn http(&self) -> SocketAddr {
+        self.http.address()
+    }
+
     /// Starts the daemon and returns at once.
     pub fn start(&self) {
         let mut command = self.command(&["run"]);
@@ -200,6 +205,11 @@ impl Twinlog {
         self.daemon().as_ref().map(Process::pid)
     }
 
+    /// What the daemon has used since it started.
+    pub fn usage(&self) -> Usage {
+        self.daemon().as_ref().expect("the daemon runs").usage()
+    }
+
     /// Panics with its last output when the daemon has ended by itself.
     #[track_caller]
     pub fn assert_running(&self) {
@@ -238,7 +248,8 @@ impl Twinlog {
         let mut stream = TcpStream::connect(self.http.address()).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         let host = self.http.address();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
         let answer = String::from_utf8_lossy(&answer).into_owned();

@@ -107,6 +107,7 @@ impl Desk {
     }
 
     /// Looks up leaders in the background; with `afresh`, what is known of them is not trusted.
+    #[expect(clippy::vec_box, reason = "cursors are handed on one by one and stay where they are")]
     fn seek(&self, cursors: Vec<Box<Cursor>>, afresh: bool) {
         if cursors.is_empty() {
             return;

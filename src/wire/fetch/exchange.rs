@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use crate::endpoint::{Error, ErrorKind, Result};
 use crate::wire::fetch::cursor::Cursor;
-use crate::wire::{ApiKey, Connection, DEFAULT_TIMEOUT};
+use crate::wire::{ApiKey, Connection};
 
-/// Isolation level of the committed view: the broker serves below the last stable offset and names aborted transactions.
+/// Isolation level of the committed view: brokers serve up to the last stable offset and name aborted transactions.
 const READ_COMMITTED: i8 = 1;
 /// First version that names topics by id.
 const BY_ID: i16 = 13;
@@ -27,6 +27,18 @@ pub(super) struct Measure {
     pub(super) partition_bytes: u32,
     /// How long the broker may wait for the first byte.
     pub(super) wait: Duration,
+}
+
+/// How long a broker that is alive may take besides what it may wait.
+const SLOWEST_ANSWER: Duration = Duration::from_secs(10);
+/// Bytes per second that a path to a broker must carry.
+const SLOWEST_PATH: f64 = 256.0 * 1024.0;
+
+impl Measure {
+    /// When to give the broker up: a frozen one is to be left soon after another leads its partitions.
+    fn timeout(&self) -> Duration {
+        self.wait + SLOWEST_ANSWER + Duration::from_secs_f64(f64::from(self.response_bytes) / SLOWEST_PATH)
+    }
 }
 
 /// What a response says.
@@ -56,7 +68,7 @@ pub(super) async fn fetch(connection: &Connection, asked: &[&Cursor], measure: M
     let offered = connection.version(ApiKey::Fetch)?;
     let ids_known = asked.iter().all(|cursor| cursor.leader.topic_id.is_some());
     let version = if ids_known { offered } else { offered.min(BY_ID - 1) };
-    let answer = connection.start_version(request(asked, measure, version), version, DEFAULT_TIMEOUT + measure.wait);
+    let answer = connection.start_version(request(asked, measure, version), version, measure.timeout());
     let response = answer.await?;
     if let Some(error) = crate::wire::error_of(response.error_code, format_args!("{}: fetch", connection.peer())) {
         return Err(error);

@@ -90,7 +90,7 @@ impl Sight<'_> {
     pub async fn look(&self) -> Result<Look> {
         let found = match self.log_end().await {
             Ok(Some(ends)) => Ok(ends),
-            Ok(None) => self.high_watermark_only().await,
+            Ok(None) => Box::pin(self.high_watermark_only()).await,
             Err(early) => Err(early),
         };
         match found {

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use kafka_protocol::messages::ApiKey;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::limits::TopicLimits;
 use super::outbox::{Outbox, Seat, Sent};
 use super::piece::Piece;
 use super::request::{self, Part};
@@ -26,6 +27,9 @@ use crate::wire::Connection;
 
 /// A lane without writers keeps its connection this long.
 const VACANT_FOR: Duration = Duration::from_secs(30);
+/// Partitions of a lane that are opened at once: enough to hide the round trip, few enough that opening thousands of them
+/// takes little memory. A broker handles one question per connection at a time anyway.
+const OPENING_AT_ONCE: usize = 64;
 /// What the network may add to the time the broker itself may take for an answer.
 const NETWORK_MARGIN: Duration = Duration::from_secs(5);
 
@@ -36,6 +40,9 @@ pub(super) struct Lane {
     connection: Weak<Connection>,
     outbox: Mutex<Outbox>,
     work: Notify,
+    /// Learnt through this connection and by it alone, so that a silent broker holds up nobody else's opening.
+    limits: TopicLimits,
+    opening: Semaphore,
 }
 
 impl Lane {
@@ -54,6 +61,8 @@ impl Lane {
             connection: Arc::downgrade(&connection),
             outbox: Mutex::new(Outbox::new(shared.settings.batches_in_flight_per_partition)),
             work: Notify::new(),
+            limits: TopicLimits::default(),
+            opening: Semaphore::new(OPENING_AT_ONCE),
         });
         let task = Task {
             lane: lane.clone(),
@@ -83,11 +92,22 @@ impl Lane {
         Ok(Place { lane: self.clone(), seat, room })
     }
 
+    /// Waits for a turn to open a partition through this lane.
+    pub async fn turn_to_open(&self) -> SemaphorePermit<'_> {
+        self.opening.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// How large a batch each topic accepts.
+    pub fn limits(&self) -> &TopicLimits {
+        &self.limits
+    }
+
     /// A lane without connection or task, of which a test plays the broker.
     #[cfg(test)]
     pub fn detached(in_flight_per_partition: usize) -> Arc<Self> {
         let outbox = Mutex::new(Outbox::new(in_flight_per_partition));
-        Arc::new(Self { connection: Weak::new(), outbox, work: Notify::new() })
+        let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE));
+        Arc::new(Self { connection: Weak::new(), outbox, work, limits, opening })
     }
 
     /// The queues.
@@ -294,7 +314,7 @@ impl Task {
             self.shared.doubt_metadata();
         }
         if verdict.kind == ErrorKind::TooLarge {
-            self.shared.limits.forget(&at.topic);
+            self.lane.limits.forget(&at.topic);
         }
         let words = answer.message.as_ref().map(|words| format!("; the broker says: {words}")).unwrap_or_default();
         error(verdict.kind, format!("{} (code {}{words})", verdict.meaning, answer.code))

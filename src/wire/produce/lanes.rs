@@ -47,7 +47,8 @@ impl Lanes {
         {
             return Err(error.clone());
         }
-        let dialed = self.shared.cluster.dial(broker_id).await;
+        // Boxed, because a handshake's state is large and a thousand partitions may wait here for one.
+        let dialed = Box::pin(self.shared.cluster.dial(broker_id)).await;
         match dialed.and_then(|connection| Lane::start(connection, self.shared.clone(), &self.scope)) {
             Ok(lane) => {
                 *slot = Slot { lane: Arc::downgrade(&lane), failed: None };

@@ -252,11 +252,12 @@ impl Outbox {
 
     /// Puts a seat in line if it has a batch that may go and is not in line yet.
     fn list(&mut self, seat: Seat) {
-        if let Some(queue) = self.queues.get_mut(&seat) {
-            if queue.next_size(self.in_flight_per_partition).is_some() && !queue.ready {
-                queue.ready = true;
-                self.ready.push_back(seat);
-            }
+        if let Some(queue) = self.queues.get_mut(&seat)
+            && !queue.ready
+            && queue.next_size(self.in_flight_per_partition).is_some()
+        {
+            queue.ready = true;
+            self.ready.push_back(seat);
         }
     }
 }

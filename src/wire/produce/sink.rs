@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 
 use super::attach::{Ends, Look, Sight};
 use super::lanes::Lanes;
-use super::limits::TopicLimits;
 use super::sequence;
 use super::writer::PartitionWriter;
 use crate::endpoint::{Error, ErrorKind, Opened, Result, Sink};
@@ -60,7 +59,6 @@ pub struct ProduceSink {
 pub(super) struct Shared {
     pub cluster: Cluster,
     pub settings: ProduceSettings,
-    pub limits: TopicLimits,
     metadata_in_doubt: AtomicBool,
 }
 
@@ -91,17 +89,17 @@ impl From<Error> for Attempt {
 impl ProduceSink {
     /// A sink for `cluster`. No I/O; lanes are tasks of `scope`, which fail what is in flight when it stops.
     pub fn new(cluster: Cluster, scope: TaskScope, settings: ProduceSettings) -> Self {
-        let shared =
-            Shared { cluster, settings, limits: TopicLimits::default(), metadata_in_doubt: AtomicBool::new(false) };
+        let shared = Shared { cluster, settings, metadata_in_doubt: AtomicBool::new(false) };
         let shared = Arc::new(shared);
         Self { lanes: Lanes::new(shared.clone(), scope), shared, epochs: Mutex::default() }
     }
 
     async fn attempt(&self, route: &Route, producer: ProducerIdentity) -> Result<Opened, Attempt> {
-        let Shared { cluster, settings, limits, .. } = &*self.shared;
+        let Shared { cluster, settings, .. } = &*self.shared;
         let at = &route.target;
         let leader = self.leader(route).await?;
         let lane = self.lanes.to(leader.broker_id).await?;
+        let turn = lane.turn_to_open().await;
         let Some(connection) = lane.connection() else {
             let reason = format!("waiting for a connection to broker {} of {}", leader.broker_id, cluster.alias());
             return Err(Attempt::Wait { reason, metadata_is_stale: true });
@@ -114,7 +112,10 @@ impl ProduceSink {
             producer,
             timeout: settings.timeout,
         };
-        let (look, batch_bytes_max) = tokio::join!(sight.look(), limits.get(&connection, &at.topic, settings.timeout));
+        // Boxed, because partitions that are not looking now need not hold the room for it.
+        let limit = lane.limits().get(&connection, &at.topic, settings.timeout);
+        let (look, batch_bytes_max) = Box::pin(futures::future::join(sight.look(), limit)).await;
+        drop(turn);
         let Ends { end, log_start, state } = match look? {
             Look::Stable(ends) => ends,
             Look::Wait { reason, metadata_is_stale } => return Err(Attempt::Wait { reason, metadata_is_stale }),
@@ -147,9 +148,9 @@ impl ProduceSink {
         let Route { target: at, target_id, .. } = route;
         let Shared { cluster, metadata_in_doubt, .. } = &*self.shared;
         if metadata_in_doubt.swap(false, Ordering::Relaxed) {
-            cluster.refresh().await.inspect_err(|_| self.shared.doubt_metadata())?;
+            Box::pin(cluster.refresh()).await.inspect_err(|_| self.shared.doubt_metadata())?;
         }
-        let leader = cluster.leader(at).await.inspect_err(|error| {
+        let leader = Box::pin(cluster.leader(at)).await.inspect_err(|error| {
             if error.kind == ErrorKind::UnknownTopic {
                 // A topic created later under this name counts its epochs anew.
                 self.epochs().remove(at);

@@ -1,0 +1,34 @@
+# What a newcomer types. `make test` is what CI runs.
+
+.PHONY: setup test lint demo bench soak
+
+export CARGO_TERM_COLOR ?= auto
+
+setup:
+	deploy/setup.sh
+
+lint: setup
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+# Not the benches: as programs of their own they would run in full.
+TESTS = --lib --bins --tests --examples
+
+test: lint
+	cargo test $(TESTS) --no-run
+	tests/no-ignored.sh $(TESTS)
+	cargo test $(TESTS)
+	cargo test --doc
+
+# The same scenarios at full counts; what they said is kept beside the claims.
+soak: setup
+	mkdir -p tests/soak-output
+	TWINLOG_SOAK=1 bash -o pipefail -c 'cargo test --release --tests -- --test-threads=1 --nocapture 2>&1 \
+	  | tee tests/soak-output/$$(date -u +%Y-%m-%dT%H%MZ).txt'
+
+demo: setup
+	cargo run --release --example demo
+
+bench: setup
+	cargo bench
