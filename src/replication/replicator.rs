@@ -203,6 +203,7 @@ impl Flow<'_> {
                     Ok(()) => pace.reset(),
                     Err(ended) => return ended,
                 },
+                () = self.replicator.monitor.doubted.notified() => return self.doubted(),
                 () = until_flushed(&mut map_stalled), if *ends.map_stalled.borrow() => {}
                 () = ends.rate.pass(owed), if unpaid => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send && !*ends.map_stalled.borrow() => match sent {
@@ -293,6 +294,12 @@ impl Flow<'_> {
             tracing::warn!(route = %self.replicator.route(), "stopped with batches in flight; the next start matches them");
         }
         Ended::Stopped
+    }
+
+    /// An idle partition learns nothing from acks: somebody else looked.
+    fn doubted(&self) -> Ended {
+        let message = format!("{} does not end where it was left", self.replicator.route().target);
+        Ended::Failed(Error::new(ErrorKind::Attach, message))
     }
 
     fn source_failed(&self, error: Error) -> Ended {
