@@ -189,14 +189,12 @@ impl Flow<'_> {
         let mut nothing = 0;
         loop {
             let may_read = self.ready.is_none() && self.window.len() < WINDOW_MAX;
-            // One batch in flight where producer state does not protect: what failed is probed before it is repeated.
-            let slot = self.level == ProtectionLevel::Guarded || self.window.is_empty();
             let (ready, owed) = match &mut self.ready {
                 Some(ready) => (Some(&ready.batch), &mut ready.owed),
                 None => (None, &mut nothing),
             };
             let unpaid = *owed > 0;
-            let may_send = ready.is_some() && !unpaid && slot;
+            let may_send = ready.is_some() && !unpaid;
             // Acks before new work: else a fast source would grow the window while durable batches keep their memory.
             tokio::select! {
                 biased;
@@ -239,6 +237,7 @@ impl Flow<'_> {
         };
         if level != self.level {
             self.level = level;
+            self.writer.limit_in_flight(level == ProtectionLevel::ProbeOnly);
             self.replicator.monitor.enter(PartitionState::Replicating { level });
         }
     }
