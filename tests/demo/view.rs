@@ -105,5 +105,8 @@ fn copied(link: &LinkReport) -> (u64, u64) {
 fn lag(link: &LinkReport) -> String {
     let records: i64 = link.partitions.iter().filter_map(|p| p.lag_records).sum();
     let worst = link.partitions.iter().filter_map(|p| p.lag_seconds).fold(0.0, f64::max);
-    format!("{records} records, {worst:.1} s")
+    match link.partitions.iter().filter(|p| p.lag_records.is_none()).count() {
+        0 => format!("{records} records, {worst:.1} s"),
+        unknown => format!("not known yet of {unknown} partitions"),
+    }
 }
