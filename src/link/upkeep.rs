@@ -26,11 +26,15 @@ const OBSERVED_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause between looks at target partitions that stand still; two bulk requests per broker.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Pause between trims of the maps; retention works in minutes.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Starts the timers of a session in `scope`.
 pub(super) fn start(session: &Arc<Session>, scope: &TaskScope) {
     scope.spawn_until_stopped(keep_topics(session.clone()));
     scope.spawn_until_stopped(keep_bounds(session.clone()));
     scope.spawn_until_stopped(keep_watch(session.clone()));
+    scope.spawn_until_stopped(keep_trimmed(session.clone()));
     scope.spawn_until_stopped(keep_map(session.clone()));
     scope.spawn_until_stopped(keep_groups(session.clone()));
 }
@@ -161,6 +165,24 @@ async fn keep_watch(session: Arc<Session>) {
             let unmoved = monitor.position().is_some_and(|(_, now)| now == end);
             if unmoved && answer.is_ok_and(|bounds| bounds.high_watermark != end) {
                 monitor.doubt();
+            }
+        }
+    }
+}
+
+/// Forgets the part of each map that lies below both log starts: no group can ask for it any more.
+async fn keep_trimmed(session: Arc<Session>) {
+    let mut ticks = every(TRIM_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let monitors = session.supervisor.monitors();
+        let sources: Vec<TopicPartition> = monitors.iter().map(|m| m.route().source.clone()).collect();
+        let targets: Vec<TopicPartition> = monitors.iter().map(|m| m.route().target.clone()).collect();
+        let (ours, theirs) =
+            tokio::join!(session.source.catalog.bounds(&sources), session.target.catalog.bounds(&targets));
+        for ((monitor, ours), theirs) in monitors.iter().zip(ours).zip(theirs) {
+            if let (Ok(ours), Ok(theirs), Some(map)) = (ours, theirs, monitor.map()) {
+                map.lock().expect("no panic while held").trim(ours.log_start, theirs.log_start);
             }
         }
     }
