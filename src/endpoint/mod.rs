@@ -1,6 +1,6 @@
 //! Contracts between the work and the clusters, with the kinds of errors they share.
 //!
-//! Adapters (`wire`, `librdkafka`, the in-memory cluster of [`memory`]) implement them; the rooms above know nothing
+//! Adapters (`wire`, `librdkafka`, the in-memory cluster of `endpoint::memory`) implement them; the rooms above know nothing
 //! else of a cluster. The source side is only ever handed [`Catalog`], [`Source`], [`PointReader`] and [`GroupReader`]:
 //! that Twinlog needs only read rights there is a matter of types.
 
