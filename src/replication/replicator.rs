@@ -315,7 +315,7 @@ async fn until_flushed(map_stalled: &mut watch::Receiver<bool>) {
     let _ = map_stalled.wait_for(|stalled| !stalled).await;
 }
 
-fn unix_ms() -> i64 {
+pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
