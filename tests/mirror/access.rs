@@ -79,7 +79,7 @@ fn least_privilege_over_sasl_ssl_mirrors_and_bad_access_is_named() {
     };
     fails_with(untrusted, &["source", "certificate"]);
     // No right at all on the target: the first one missing is named, with what it is on.
-    fails_with(setup.clone(), &["target", "__twinlog.", "right"]);
+    fails_with(setup.clone(), &["cluster target", "grant it Describe on topic __twinlog."]);
 
     allow(&source, &[(TOPIC, &topic, READ), (TOPIC, &topic, DESCRIBE_CONFIGS), (GROUP, "*", DESCRIBE)]);
     allow(

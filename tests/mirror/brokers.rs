@@ -59,7 +59,7 @@ fn an_unclean_election_on_the_target_is_named_and_copied_again() {
     let (source, target) = started([ClusterSpec::default(), three]);
     let topic = unique("unclean");
     source.client().create_topic(&topic, 1, &[]).unwrap();
-    let mirror = twinlog(link(&source, &target, &[&topic], &[]));
+    let mirror = twinlog(link(&source, &target, &[&topic], &[]).line("replication_factor = 3"));
     write(source.client(), &topic, 0, orders(0..100), Codec::Lz4);
     mirror.start_ready();
     twins(&source, &target, &topic).settle(SOON);

@@ -1,0 +1,111 @@
+//! A thousand groups with ten partitions each: what following them costs, and how soon a commit shows on the target.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::mirror::{forget, twinlog};
+use super::payload::Payload;
+use super::summary::{Table, percentile};
+use super::support::batch::Codec;
+use super::support::raw::Client;
+use super::support::unique;
+use super::{Bench, ends, usage};
+
+const GROUPS: usize = 1000;
+const PARTITIONS: i32 = 10;
+const MEASURED: Duration = Duration::from_secs(20);
+/// Commits watched, and by how many at a time.
+const SAMPLES: usize = 200;
+const WATCHERS: usize = 4;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Measures and prints the table.
+pub fn run(bench: &Bench) {
+    let (topic, stem) = (unique("followed"), unique("group"));
+    let filled = Payload::new(Codec::Lz4).fill(&bench.source, &topic, PARTITIONS, 20_000);
+    let name = |n: usize| format!("{stem}-{n}");
+    commit(bench, GROUPS, |n| (name(n), 100), &topic);
+    let (mirror, copy) = twinlog(bench, &topic, &[&format!("{stem}-.*")], |setup| setup);
+    let launched = Instant::now();
+    mirror.start();
+    let target = bench.target.client();
+    while ends::total(target, &copy, PARTITIONS) < filled.records
+        || !(0..GROUPS).all(|n| stands(target, &name(n), &copy, 100))
+    {
+        assert!(launched.elapsed() < PATIENCE, "the groups do not follow: {}", mirror.log_text());
+        thread::sleep(Duration::from_millis(200));
+    }
+    let all_followed = launched.elapsed();
+    let pid = mirror.pid().expect("it runs");
+    let share = |work: &mut dyn FnMut()| {
+        let (before, begun) = (usage::cpu(pid), Instant::now());
+        work();
+        (usage::cpu(pid) - before).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0
+    };
+    let quiet = share(&mut || thread::sleep(MEASURED));
+    let mut delays = Vec::new();
+    let busy = share(&mut || delays = watch(bench, &name, &topic, &copy));
+    let mut table = Table::new(&[
+        "groups × partitions",
+        "pid",
+        "of a core, nothing commits",
+        "of a core, 4 groups commit at a time",
+        "commit → target p50 / p99",
+        "start → all followed",
+        "goal",
+    ]);
+    table.row([
+        format!("{GROUPS} × {PARTITIONS}"),
+        pid.to_string(),
+        format!("{quiet:.1} %"),
+        format!("{busy:.1} %"),
+        format!("{:.2} / {:.2} s", percentile(&delays, 50), percentile(&delays, 99)),
+        format!("{:.1} s", all_followed.as_secs_f64()),
+        "< 5 %, p99 < 2 s".into(),
+    ]);
+    drop(mirror);
+    forget(target, &copy);
+    forget(bench.source.client(), &topic);
+    println!("{table}");
+}
+
+/// Commits on the source at moments that have nothing to do with the mirror's, and waits for each on the target.
+fn watch(bench: &Bench, name: &(dyn Fn(usize) -> String + Sync), topic: &str, copy: &str) -> Vec<f64> {
+    thread::scope(|scope| {
+        let watcher = |watcher: usize| {
+            let source = Client::new(vec![bench.source.only().inner_address()]);
+            let target = Client::new(vec![bench.target.only().inner_address()]);
+            let mut delays = Vec::new();
+            for n in (watcher..SAMPLES).step_by(WATCHERS) {
+                thread::sleep(Duration::from_millis(rand::random_range(0..500)));
+                let (group, offset) = (name(n * (GROUPS / SAMPLES)), 101 + n as i64);
+                let begun = Instant::now();
+                let at: Vec<_> = (0..PARTITIONS).map(|p| (topic, p, offset)).collect();
+                source.commit_offsets(&group, &at, "").expect("the commit is accepted");
+                while !stands(&target, &group, copy, offset) {
+                    assert!(begun.elapsed() < PATIENCE, "{group} does not follow");
+                    thread::sleep(Duration::from_millis(10));
+                }
+                delays.push(begun.elapsed().as_secs_f64());
+            }
+            delays
+        };
+        let watchers: Vec<_> = (0..WATCHERS).map(|w| scope.spawn(move || watcher(w))).collect();
+        watchers.into_iter().flat_map(|w| w.join().expect("the watcher does not fail")).collect()
+    })
+}
+
+/// Commits one offset in all partitions for the first `count` groups.
+fn commit(bench: &Bench, count: usize, what: impl Fn(usize) -> (String, i64), topic: &str) {
+    for n in 0..count {
+        let (group, offset) = what(n);
+        let at: Vec<_> = (0..PARTITIONS).map(|p| (topic, p, offset)).collect();
+        bench.source.client().commit_offsets(&group, &at, "").expect("the commit is accepted");
+    }
+}
+
+/// Whether a group stands at this offset in every partition (no gaps: both sides have equal offsets).
+fn stands(target: &Client, group: &str, copy: &str, offset: i64) -> bool {
+    let Ok(at) = target.committed(group) else { return false };
+    (0..PARTITIONS).all(|p| at.get(&(copy.to_owned(), p)).is_some_and(|(there, _)| *there == offset))
+}

@@ -1,0 +1,150 @@
+//! How much later a record is visible on the target than on the source, at 1,000 records per second.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::mirror::{Mirror, Program, forget};
+use super::summary::{Table, percentile};
+use super::support::batch::{Batch, Codec, open};
+use super::support::raw::{Client, Isolation};
+use super::support::record::Record;
+use super::support::{Cluster, unique};
+use super::{Bench, ends};
+
+/// Each has a producer and a reader on either side of its own.
+const PARTITIONS: i32 = 4;
+const PER_SECOND: u64 = 1000;
+const WARM_UP: Duration = Duration::from_secs(5);
+const MEASURED: Duration = Duration::from_secs(20);
+
+/// Measures both programs and prints the table.
+pub fn run(bench: &Bench) {
+    let mut table = Table::new(&[
+        "mirror",
+        "pid",
+        "records",
+        "written → visible at the source p50 / p99",
+        "written → visible on the target p50 / p99",
+        "added p50 / p99",
+        "goal",
+    ]);
+    let programs = [Program::MirrorMaker, Program::Twinlog];
+    for program in programs.into_iter().filter(|p| *p == Program::Twinlog || bench.options.mirror_maker) {
+        let topic = unique("latency");
+        bench.source.client().create_topic(&topic, PARTITIONS, &[]).expect("the topic can be created");
+        for partition in 0..PARTITIONS {
+            let first = Batch::of(vec![record(0)], Codec::None).encode();
+            bench.source.client().produce(&topic, partition, &first).expect("the record is accepted");
+        }
+        let mirror = Mirror::start(program, bench, &topic, "none");
+        let begun = Instant::now();
+        while ends::total(bench.target.client(), &mirror.copy, PARTITIONS) < PARTITIONS as u64 {
+            assert!(begun.elapsed() < Duration::from_secs(120), "{} copies nothing: {}", program.name(), mirror.tail());
+            thread::sleep(Duration::from_millis(20));
+        }
+        let seen = watch(bench, &topic, &mirror.copy);
+        let of = |f: fn(&Seen) -> Duration, percent| {
+            percentile(&seen.iter().map(|s| f(s).as_secs_f64() * 1e3).collect::<Vec<_>>(), percent)
+        };
+        let both = |f: fn(&Seen) -> Duration| format!("{:.1} / {:.1} ms", of(f, 50), of(f, 99));
+        table.row([
+            program.name().into(),
+            mirror.pid().to_string(),
+            seen.len().to_string(),
+            both(|s| s.source),
+            both(|s| s.target),
+            both(|s| s.target.saturating_sub(s.source)),
+            match program {
+                Program::Twinlog => format!("added p50 < 3 ms; target p99 < {:.1} ms", of(|s| s.source, 99) + 5.0),
+                Program::MirrorMaker => String::new(),
+            },
+        ]);
+        let copy = mirror.copy.clone();
+        drop(mirror);
+        forget(bench.target.client(), &copy);
+        forget(bench.source.client(), &topic);
+    }
+    println!("{table}");
+}
+
+/// When a record became visible, counted from the moment before it was written.
+struct Seen {
+    source: Duration,
+    target: Duration,
+}
+
+/// Writes for a while and reads both sides as it comes.
+fn watch(bench: &Bench, topic: &str, copy: &str) -> Vec<Seen> {
+    let (clock, written) = (Instant::now(), AtomicBool::new(false));
+    let measured = WARM_UP..WARM_UP + MEASURED;
+    let end = measured.end;
+    thread::scope(|scope| {
+        let mut sides = Vec::new();
+        for partition in 0..PARTITIONS {
+            for (cluster, name) in [(&bench.source, topic), (&bench.target, copy)] {
+                let written = &written;
+                sides.push(scope.spawn(move || read(cluster, name, partition, clock, written)));
+            }
+        }
+        let writers: Vec<_> = (0..PARTITIONS)
+            .map(|partition| scope.spawn(move || write(&bench.source, topic, partition, clock, end)))
+            .collect();
+        writers.into_iter().for_each(|w| w.join().expect("the writer does not fail"));
+        thread::sleep(Duration::from_secs(1));
+        written.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        let mut sides = sides.into_iter().map(|s| s.join().expect("the reader does not fail"));
+        while let (Some(source), Some(target)) = (sides.next(), sides.next()) {
+            for (sent, at_source) in source {
+                let at_target = target.get(&sent).copied();
+                let sent = Duration::from_nanos(sent);
+                if measured.contains(&sent) {
+                    // One that never came would be the worst of all: it must not drop out of the percentiles.
+                    let at_target = at_target.unwrap_or(Duration::MAX);
+                    all.push(Seen { source: at_source - sent, target: at_target.saturating_sub(sent) });
+                }
+            }
+        }
+        all
+    })
+}
+
+/// One record of 1 KiB per batch at this partition's share of the rate, its moment of writing in its value.
+fn write(cluster: &Cluster, topic: &str, partition: i32, clock: Instant, end: Duration) {
+    let client = Client::new(vec![cluster.only().inner_address()]);
+    let every = Duration::from_micros(1_000_000 * PARTITIONS as u64 / PER_SECOND);
+    let mut due = clock.elapsed();
+    while due < end {
+        thread::sleep(due.saturating_sub(clock.elapsed()));
+        let batch = Batch::of(vec![record(clock.elapsed().as_nanos() as u64)], Codec::None).encode();
+        client.produce(topic, partition, &batch).expect("the record is accepted");
+        due += every;
+    }
+}
+
+fn record(nanos: u64) -> Record {
+    Record::order(nanos, 1000)
+}
+
+/// Reads a partition as it grows: the moment in each value and when it was seen.
+fn read(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+    clock: Instant,
+    written: &AtomicBool,
+) -> HashMap<u64, Duration> {
+    let client = Client::new(vec![cluster.only().inner_address()]);
+    let (mut next, mut seen) = (1, HashMap::new());
+    while !written.load(Ordering::Relaxed) {
+        let section = client.fetch(topic, partition, next, Isolation::Uncommitted).expect("the partition can be read");
+        let now = clock.elapsed();
+        for batch in open(&section.bytes).expect("batches are whole") {
+            seen.extend(batch.records.iter().filter_map(|r| Some((r.record.id()?, now))));
+            next = batch.last_offset + 1;
+        }
+    }
+    seen
+}

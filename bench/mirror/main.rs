@@ -1,0 +1,77 @@
+//! Twinlog beside MirrorMaker 2 on two real clusters, measured in the same run: `make bench`, or
+//! `cargo bench --bench mirror -- copy start …` for some of the scenarios. `bench/README.md` tells how.
+
+mod copy;
+mod ends;
+mod groups;
+mod idle;
+mod latency;
+mod lookups;
+mod memory;
+mod mirror;
+mod mm2;
+mod options;
+mod payload;
+mod start;
+mod summary;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod usage;
+
+use options::Options;
+use support::{Cluster, ClusterSpec};
+
+type Scenario = (&'static str, fn(&Bench));
+
+/// What can be measured, in the order of running.
+const SCENARIOS: [Scenario; 7] = [
+    ("copy", copy::run),
+    ("start", start::run),
+    ("latency", latency::run),
+    ("idle", idle::run),
+    ("memory", memory::run),
+    ("groups", groups::run),
+    ("lookups", lookups::run),
+];
+
+/// Two clusters and what to do with them.
+struct Bench {
+    options: Options,
+    source: Cluster,
+    target: Cluster,
+}
+
+fn main() {
+    let options = Options::read();
+    if let Some(unknown) = options.scenarios.iter().find(|s| !SCENARIOS.iter().any(|(name, _)| name == s)) {
+        eprintln!("no scenario {unknown:?}; there are {:?}", SCENARIOS.map(|(name, _)| name));
+        std::process::exit(2);
+    }
+    let boot = || Cluster::start(ClusterSpec::default());
+    let (source, target) = std::thread::scope(|both| {
+        let target = both.spawn(boot);
+        (boot(), target.join().expect("the target boots"))
+    });
+    let bench = Bench { options, source, target };
+    bench.introduce();
+    for (name, run) in SCENARIOS.into_iter().filter(|(name, _)| bench.options.wants(name)) {
+        println!("\n## {name} (load average before: {})\n", usage::load_average());
+        run(&bench);
+    }
+}
+
+impl Bench {
+    /// Says what runs where, so that a kept output explains itself.
+    fn introduce(&self) {
+        let Options { records, rounds, binary, .. } = &self.options;
+        println!("# Twinlog's bench: {records} records, {rounds} round(s)\n");
+        println!("Twinlog: {}, commit {}", binary.display(), usage::commit());
+        println!(
+            "Kafka and MirrorMaker 2: {}; brokers: pid {:?} and {:?}",
+            support::cluster::CURRENT,
+            self.source.only().pid(),
+            self.target.only().pid()
+        );
+        println!("{}", usage::machine());
+    }
+}

@@ -1,0 +1,47 @@
+//! Peak memory against the size of the backlog and the number of partitions behind, with a budget of 16 MiB.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::mirror::{forget, twinlog};
+use super::payload::Payload;
+use super::summary::{Table, mib};
+use super::support::batch::Codec;
+use super::support::unique;
+use super::{Bench, ends, usage};
+
+/// Partitions behind, and GiB of backlog before compression.
+const CASES: [(i32, u64); 4] = [(6, 1), (6, 5), (100, 1), (1000, 1)];
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// Copies each backlog and prints the table.
+pub fn run(bench: &Bench) {
+    let mut table = Table::new(&["partitions behind", "backlog", "pid", "peak RSS", "CPU s/GiB", "MiB/s", "goal"]);
+    for (partitions, gib) in CASES {
+        let topic = unique("backlog");
+        let payload = Payload::new(Codec::None);
+        let records = (gib << 30) / 930;
+        let filled = payload.fill(&bench.source, &topic, partitions, records);
+        let (mirror, copy) = twinlog(bench, &topic, &[], |setup| setup.and("[memory]\nbudget = \"16MiB\""));
+        let launched = Instant::now();
+        mirror.start();
+        let pid = mirror.pid().expect("it runs");
+        while ends::total(bench.target.client(), &copy, partitions) < filled.records {
+            assert!(launched.elapsed() < PATIENCE, "not copied: {}", mirror.log_text());
+            thread::sleep(Duration::from_millis(50));
+        }
+        table.row([
+            partitions.to_string(),
+            format!("{:.2} GiB", filled.gib()),
+            pid.to_string(),
+            mib(usage::memory(pid).1),
+            format!("{:.2}", usage::cpu(pid).as_secs_f64() / filled.gib()),
+            format!("{:.0}", filled.gib() * 1024.0 / launched.elapsed().as_secs_f64()),
+            "≤ 64 MiB".into(),
+        ]);
+        drop(mirror);
+        forget(bench.target.client(), &copy);
+        forget(bench.source.client(), &topic);
+    }
+    println!("{table}");
+}

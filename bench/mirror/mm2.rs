@@ -1,0 +1,88 @@
+//! MirrorMaker 2 as its distribution starts it, tuned for throughput.
+
+use std::fs;
+use std::process::Command;
+
+use super::support::Cluster;
+use super::support::cluster::CURRENT;
+use super::support::jars;
+use super::support::process::Process;
+use super::support::scratch::Scratch;
+
+/// The JVM settings of `connect-mirror-maker.sh` and `kafka-run-class.sh` of the Kafka distribution.
+const JVM: [&str; 8] = [
+    "-Xms256M",
+    "-Xmx2G",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+];
+
+/// A running MirrorMaker 2; killed when dropped.
+pub struct MirrorMaker {
+    process: Process,
+    _directory: Scratch,
+}
+
+impl MirrorMaker {
+    /// Starts it on one topic and returns at once. `alias` names the source: topics arrive as `alias.topic`, and what
+    /// MirrorMaker keeps on the target carries it too, so that a new alias is a new start.
+    pub fn start(source: &Cluster, target: &Cluster, alias: &str, topic: &str, codec: &str) -> MirrorMaker {
+        let directory = Scratch::new("mm2");
+        let file = directory.path().join("mm2.properties");
+        let (from, to) = (source.bootstrap(), target.bootstrap());
+        let text = format!(
+            "clusters={alias}, {alias}t\n\
+             {alias}.bootstrap.servers={from}\n\
+             {alias}t.bootstrap.servers={to}\n\
+             {alias}->{alias}t.enabled=true\n\
+             {alias}->{alias}t.topics={topic}\n\
+             {alias}t->{alias}.enabled=false\n\
+             tasks.max=6\n\
+             replication.factor=1\n\
+             checkpoints.topic.replication.factor=1\n\
+             heartbeats.topic.replication.factor=1\n\
+             offset-syncs.topic.replication.factor=1\n\
+             offset.storage.replication.factor=1\n\
+             status.storage.replication.factor=1\n\
+             config.storage.replication.factor=1\n\
+             sync.group.offsets.enabled=true\n\
+             sync.group.offsets.interval.seconds=1\n\
+             emit.checkpoints.interval.seconds=1\n\
+             refresh.groups.interval.seconds=5\n\
+             refresh.topics.interval.seconds=5\n\
+             {alias}t.offset.flush.interval.ms=1000\n\
+             {alias}.consumer.auto.offset.reset=earliest\n\
+             {alias}.consumer.fetch.max.bytes=52428800\n\
+             {alias}.consumer.max.partition.fetch.bytes=8388608\n\
+             {alias}.consumer.max.poll.records=5000\n\
+             {alias}t.producer.batch.size=524288\n\
+             {alias}t.producer.linger.ms=5\n\
+             {alias}t.producer.buffer.memory=134217728\n\
+             {alias}t.producer.max.request.size=8388608\n\
+             {alias}t.producer.max.in.flight.requests.per.connection=5\n\
+             {alias}t.producer.compression.type={codec}\n"
+        );
+        fs::write(&file, text).expect("the scratch directory can be written");
+        let mut java = Command::new("java");
+        let logging = jars::logging(CURRENT, directory.path());
+        java.args(JVM).arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
+        java.arg("-cp").arg(jars::jars(CURRENT).join("*"));
+        java.arg("org.apache.kafka.connect.mirror.MirrorMaker").arg(&file);
+        let process = Process::start("MirrorMaker 2", &java, &directory.path().join("mm2.log"));
+        MirrorMaker { process, _directory: directory }
+    }
+
+    /// Pid of the JVM.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The end of its output, for messages.
+    pub fn tail(&self) -> String {
+        self.process.tail()
+    }
+}
