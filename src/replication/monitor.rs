@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use crate::endpoint::Bounds;
 use crate::ledger::RouteMap;
 use crate::model::{LinkName, Offset, PartitionState, Route};
+use crate::offsets::OffsetMap;
 use crate::policy::lag::LagClock;
 use crate::replication::anchor::AnchorSlot;
 use crate::telemetry::metrics::RouteMetrics;
@@ -88,8 +89,13 @@ impl RouteMonitor {
         });
     }
 
-    pub(super) fn set_map(&self, map: RouteMap) {
-        *self.map.lock().expect("no panic while held") = Some(map);
+    /// Makes `now` the content of the route's map. Anchors of what was there before must not reach it, so none is settled
+    /// meanwhile.
+    pub(super) fn set_map(&self, map: &RouteMap, now: OffsetMap) {
+        let mut anchor = self.anchor.lock().expect("no panic while held");
+        anchor.clear();
+        *map.lock().expect("no panic while held") = now;
+        *self.map.lock().expect("no panic while held") = Some(map.clone());
     }
 
     /// The route's map, once it has one.
@@ -141,8 +147,8 @@ impl RouteMonitor {
 
     /// Puts the newest anchor into the map; called right before its changes are taken for a flush.
     pub fn settle_anchor(&self) {
-        let anchor = self.anchor.lock().expect("no panic while held").take();
-        if let (Some(anchor), Some(map)) = (anchor, self.map()) {
+        let mut slot = self.anchor.lock().expect("no panic while held");
+        if let (Some(anchor), Some(map)) = (slot.take(), self.map()) {
             let mut map = map.lock().expect("no panic while held");
             // A truncation may have overtaken the anchor since it was made.
             if anchor.target < map.target_end() {

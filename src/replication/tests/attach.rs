@@ -55,7 +55,9 @@ async fn a_crash_between_birth_and_flush_skips_nothing_even_when_the_start_is_la
 async fn each_start_rule_begins_where_it_says() {
     for (start, first) in [(Start::Earliest, 2), (Start::Latest, 6), (Start::Time(1_004), 4), (Start::Time(9_999), 6)] {
         let twin = Twin { start, ..Twin::new() };
-        (0..6).for_each(|n| drop(twin.source.append(&at(0), &[old(n)])));
+        for n in 0..6 {
+            twin.source.append(&at(0), &[old(n)]);
+        }
         twin.source.delete_records(&at(0), Offset(2));
         let run = twin.run().await;
         run.reaches(6, 6 - first).await;
@@ -136,7 +138,7 @@ async fn a_tail_whose_source_expired_is_kept_and_only_below_the_log_start_excuse
         if stranger {
             twin.target.append(&at(0), &[fresh(77)]);
         }
-        (8..10).for_each(|n| drop(twin.produce(n..n + 1)));
+        twin.produce_singly(8..10);
         twin.source.delete_records(&at(0), Offset(6));
         let run = twin.run().await;
         match position {
@@ -150,7 +152,7 @@ async fn a_tail_whose_source_expired_is_kept_and_only_below_the_log_start_excuse
 async fn records_the_target_lost_in_an_unclean_election_are_copied_again() {
     for flushed in [false, true] {
         let twin = Twin::new();
-        (0..10).for_each(|n| drop(twin.produce(n..n + 1)));
+        twin.produce_singly(0..10);
         let run = twin.run().await;
         run.reaches(10, 10).await;
         if flushed {
@@ -172,9 +174,10 @@ async fn records_the_target_lost_in_an_unclean_election_are_copied_again() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_ends_below_what_was_copied_halts() {
     let twin = Twin::new();
-    (0..6).for_each(|n| drop(twin.produce(n..n + 1)));
+    twin.produce_singly(0..6);
     let run = twin.run().await;
     run.reaches(6, 6).await;
+    run.flush().await;
     run.crash().await;
     twin.source.elect_without(&at(0), Offset(4));
     let run = twin.run().await;
@@ -185,7 +188,7 @@ async fn a_source_that_ends_below_what_was_copied_halts() {
 async fn a_source_that_lost_and_grew_again_is_found_by_its_epochs() {
     for live in [true, false] {
         let twin = Twin::new();
-        (0..6).for_each(|n| drop(twin.produce(n..n + 1)));
+        twin.produce_singly(0..6);
         let run = twin.run().await;
         run.reaches(6, 6).await;
         let lose = || {
@@ -232,16 +235,15 @@ async fn a_damaged_map_halts_its_own_partition_and_keeps_no_neighbour_from_its_f
     run.reaches(2, 2).await;
     run.flush().await;
     run.crash().await;
-    let entry = crate::endpoint::LedgerEntry { key: format!("{}/head", at(0)).into(), value: Some("damaged".into()) };
+    let entry =
+        crate::endpoint::LedgerEntry { key: format!("{}/head", at(0)).into(), value: Some("\u{1}damaged".into()) };
     twin.target.ledger(LINK).plant(LedgerTopic::Map, entry);
     let mut run = twin.run().await;
     run.halted().await;
     run.copy(twin.route(1).await);
     twin.source.append(&at(1), &[fresh(0)]);
-    let neighbour = async || run.monitor_of(1).position() == Some((Offset(1), Offset(1)));
-    while !neighbour().await {
-        meanwhile(1).await;
-    }
+    let copied = || (run.monitor_of(1).position() == Some((Offset(1), Offset(1)))).then_some(());
+    until("the neighbour copies", copied).await;
     run.ledger.flush_maps(&[at(0), at(1)]).await.expect("the neighbour's map is flushed");
     assert!(twin.durable().await.map(&at(1)).expect("sound").is_some());
 }

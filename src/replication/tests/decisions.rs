@@ -67,26 +67,26 @@ async fn resending_copies_everything_behind_what_the_target_holds() {
 async fn a_source_created_again_is_copied_behind_the_old_records_when_resent_and_survives_a_restart() {
     let twin = Twin::new();
     // As many runs as need several segments of the map.
-    for n in 0..900 {
+    for n in 0..2500 {
         twin.produce(n..n + 1);
         let mut transaction = twin.source.transaction();
         transaction.append(&at(0), &[fresh(n)]);
         transaction.abort();
     }
     let run = twin.run().await;
-    run.reaches(2700, 900).await;
+    run.reaches(7500, 2500).await;
     run.stop().await;
     twin.source.recreate_topic(TOPIC);
     twin.produce(0..3);
     let run = twin.run().await;
     run.halts_as(HaltReason::SourceRecreated).await;
     run.decide(Resolution::Resend).await;
-    run.reaches(3, 903).await;
+    run.reaches(3, 2503).await;
     run.stop().await;
     twin.produce(3..5);
     let run = twin.run().await;
-    run.reaches(5, 905).await;
-    let copies = twin.target.committed(&at(0)).split_off(900);
+    run.reaches(5, 2505).await;
+    let copies = twin.target.committed(&at(0)).split_off(2500);
     assert_same(&twin.source.committed(&at(0)), &copies, "the new topic");
 }
 
@@ -154,12 +154,12 @@ async fn strangers_at_the_very_end_that_were_accepted_are_asked_about_once() {
 #[tokio::test(start_paused = true)]
 async fn retention_that_overtook_halts_with_the_exact_range_and_goes_on_when_told() {
     let twin = Twin::new();
-    (0..10).for_each(|n| drop(twin.produce(n..n + 1)));
+    twin.produce_singly(0..10);
     let run = twin.run().await;
     run.reaches(10, 10).await;
     run.flush().await;
     run.crash().await;
-    (10..20).for_each(|n| drop(twin.produce(n..n + 1)));
+    twin.produce_singly(10..20);
     twin.source.delete_records(&at(0), Offset(15));
     let run = twin.run().await;
     let detail = run.halts_as(HaltReason::RetentionOvertook).await;
@@ -183,7 +183,7 @@ async fn retention_that_overtakes_while_copying_goes_on_at_once_where_the_link_s
     run.reaches(2, 2).await;
     run.map_stalled.send_replace(true);
     run.crash().await;
-    (2..8).for_each(|n| drop(twin.produce(n..n + 1)));
+    twin.produce_singly(2..8);
     twin.source.delete_records(&at(0), Offset(5));
     let run = twin.run().await;
     run.reaches(8, 5).await;
@@ -193,7 +193,7 @@ async fn retention_that_overtakes_while_copying_goes_on_at_once_where_the_link_s
 #[tokio::test(start_paused = true)]
 async fn a_truncated_source_goes_on_from_its_end_when_the_loss_is_accepted() {
     let twin = Twin::new();
-    (0..6).for_each(|n| drop(twin.produce(n..n + 1)));
+    twin.produce_singly(0..6);
     let run = twin.run().await;
     run.reaches(6, 6).await;
     run.flush().await;

@@ -73,7 +73,7 @@ async fn fresh_data_is_pipelined_once_the_first_ack_came() {
     run.reaches(1, 1).await;
     assert_eq!(run.replicating().await, ProtectionLevel::Guarded);
     twin.target.hold_followers(&at(0));
-    (1..6).for_each(|n| drop(twin.produce(n..n + 1)));
+    twin.produce_singly(1..6);
     until("five are in flight", || (twin.target.log_end(&at(0)) == Offset(6)).then_some(())).await;
     twin.target.release_followers(&at(0));
     run.reaches(6, 6).await;
@@ -93,7 +93,9 @@ async fn data_older_than_producer_state_keeps_one_in_flight_from_the_first_start
         run.reaches(start + 1, start + 1).await;
         assert_eq!(run.replicating().await, ProtectionLevel::ProbeOnly);
         twin.target.hold_followers(&at(0));
-        (2..6).for_each(|n| drop(twin.source.append(&at(0), &[old(n)])));
+        for n in 2..6 {
+            twin.source.append(&at(0), &[old(n)]);
+        }
         let sent = Offset(start + 2);
         until("one more was sent", || (twin.target.log_end(&at(0)) == sent).then_some(())).await;
         meanwhile(60).await;
@@ -113,7 +115,7 @@ async fn fresh_data_never_overtakes_old_data_whose_outcome_is_open() {
     twin.target.disturb(&at(0), 0, Disturbance::LoseRequest);
     twin.target.delay(Call::Ack, Duration::from_millis(100));
     twin.source.append(&at(0), &[old(1)]);
-    (2..5).for_each(|n| drop(twin.produce(n..n + 1)));
+    twin.produce_singly(2..5);
     run.reaches(5, 5).await;
     twin.assert_exact(&run, "the old record was lost on its way while the target had no state");
     assert_eq!(run.replicating().await, ProtectionLevel::Guarded);
@@ -151,7 +153,9 @@ async fn lost_requests_lost_acks_and_moved_leaders_lose_and_double_nothing() {
             let twin = Twin::new();
             twin.target.delay(Call::Ack, Duration::from_millis(20));
             twin.target.disturb(&at(0), skipping, disturbance);
-            (0..8).for_each(|n| drop(twin.produce(3 * n..3 * n + 3)));
+            for n in 0..8 {
+                twin.produce(3 * n..3 * n + 3);
+            }
             let run = twin.run().await;
             run.reaches(24, 24).await;
             twin.target.elect(&at(0));

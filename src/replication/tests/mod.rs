@@ -97,13 +97,7 @@ impl Twin {
         let (source, target) = (MemoryCluster::new("paris-id"), MemoryCluster::new("lyon-id"));
         source.create(TOPIC, 2, settings);
         target.create(TOPIC, 2, &[]);
-        Self {
-            source,
-            target,
-            start: Start::Earliest,
-            retention_overtook: RetentionOvertook::Halt,
-            attach_turns: 64,
-        }
+        Self { source, target, start: Start::Earliest, retention_overtook: RetentionOvertook::Halt, attach_turns: 64 }
     }
 
     /// An application writes one batch at the source.
@@ -111,11 +105,22 @@ impl Twin {
         self.source.append(&at(0), &numbers.map(fresh).collect::<Vec<_>>())
     }
 
+    /// The same, each record in a batch of its own.
+    pub(super) fn produce_singly(&self, numbers: Range<i64>) {
+        for number in numbers {
+            self.produce(number..number + 1);
+        }
+    }
+
     /// The route of a partition with the ids its topics have now.
     pub(super) async fn route(&self, partition: i32) -> Route {
         let id = async |cluster: &MemoryCluster| {
-            let mut told = cluster.describe_topics(&[TOPIC.into()]).await;
-            told.pop().expect("one answer").expect("the topic is there").id
+            // A planned failure may come first.
+            loop {
+                if let Some(Ok(told)) = cluster.describe_topics(&[TOPIC.into()]).await.pop() {
+                    return told.id;
+                }
+            }
         };
         Route {
             source: at(partition),
@@ -131,8 +136,9 @@ impl Twin {
         let store: Arc<dyn LedgerStore> = Arc::new(self.target.ledger(LINK));
         let clusters = Clusters { source: "paris-id".into(), target: "lyon-id".into() };
         let progress = watch::Sender::new(Acquiring::Reading);
-        let ledger =
-            Ledger::acquire(store, &LINK.into(), clusters, &scope, &progress).await.expect("the ledger is free or waited for");
+        let ledger = Ledger::acquire(store, &LINK.into(), clusters, &scope, &progress)
+            .await
+            .expect("the ledger is free or waited for");
         let map_stalled = watch::Sender::new(false);
         let rate = ByteRate::unlimited();
         let ends = Ends {

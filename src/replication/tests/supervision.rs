@@ -28,7 +28,9 @@ async fn a_route_that_goes_is_drained_and_its_neighbour_neither_stops_nor_attach
     let supervisor = Supervisor::new(run.ends.clone());
     let routes = assigned(&twin, 0..2).await;
     supervisor.apply(&routes, false).await;
-    (0..2).for_each(|p| drop(twin.source.append(&at(p), &[fresh(0)])));
+    for partition in 0..2 {
+        twin.source.append(&at(partition), &[fresh(0)]);
+    }
     copied(&supervisor, 0, 1).await;
     copied(&supervisor, 1, 1).await;
     let neighbour = supervisor.monitor(&at(1)).expect("the route is known");
@@ -77,7 +79,9 @@ async fn one_stalled_partition_does_not_disturb_its_neighbour() {
     supervisor.apply(&assigned(&twin, 0..2).await, false).await;
     twin.target.hold_followers(&at(0));
     for n in 0..200 {
-        (0..2).for_each(|p| drop(twin.source.append(&at(p), &[fresh(n)])));
+        for partition in 0..2 {
+            twin.source.append(&at(partition), &[fresh(n)]);
+        }
     }
     copied(&supervisor, 1, 200).await;
     let stalled = supervisor.monitor(&at(0)).expect("the route is known");
