@@ -289,10 +289,11 @@ impl Run {
     /// What `twinlog resolve` does.
     pub(super) async fn decide(&self, decision: Resolution) {
         let record = ResolutionRecord { decision, at_ms: unix_ms() };
-        let mut states = self.monitor().watch();
         self.ledger.append(vec![ControlRecord::Resolution(at(0), record)]).await.expect("the decision is recorded");
         self.monitor().decide();
-        states.changed().await.expect("the monitor lives");
+        let halted = || matches!(self.monitor().state(), PartitionState::Halted(_));
+        let pending = || self.ledger.view().resolution(&at(0)).is_some();
+        until("the decision is obeyed or void", || (!halted() || !pending()).then_some(())).await;
     }
 
     pub(super) async fn flush(&self) {
