@@ -87,7 +87,7 @@ impl Ledger {
     /// Makes `map` the map of the route to `target`, in place of any other, and shares it with all readers. Durable with
     /// the next flush, which deletes what is stored of the other.
     pub fn set_map(&self, target: &TopicPartition, mut map: OffsetMap) -> RouteMap {
-        map.bury(self.held.view.stored_segments(target));
+        map.store_again(self.held.view.stored_segments(target));
         let map = Arc::new(Mutex::new(map));
         self.held.view.own_map(target, map.clone());
         map

@@ -118,9 +118,9 @@ impl OffsetMap {
         }
     }
 
-    /// Has the stored segments of an earlier map of this route deleted with the next changes, as far as they are not
-    /// replaced.
-    pub fn bury(&mut self, numbers: impl IntoIterator<Item = u32>) {
+    /// Counts segments as changed: those this map has are stored with the next changes, others (an earlier map's of this
+    /// route) are deleted.
+    pub fn store_again(&mut self, numbers: impl IntoIterator<Item = u32>) {
         self.dirty.extend(numbers);
     }
 

@@ -26,6 +26,8 @@ pub struct RouteMonitor {
     /// Bytes of record batches copied by this process.
     pub bytes: AtomicU64,
     pub(super) metrics: RouteMetrics,
+    /// Woken when the target was seen to end elsewhere than the map says.
+    pub(super) doubted: Notify,
     /// Woken when an operator decided about this route.
     pub(super) decided: Notify,
 }
@@ -59,6 +61,7 @@ impl RouteMonitor {
             lag: Mutex::default(),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            doubted: Notify::new(),
             decided: Notify::new(),
         }
     }
@@ -89,12 +92,16 @@ impl RouteMonitor {
         });
     }
 
-    /// Makes `now` the content of the route's map. Anchors of what was there before must not reach it, so none is settled
-    /// meanwhile.
-    pub(super) fn set_map(&self, map: &RouteMap, now: OffsetMap) {
+    /// Makes `now`, worked out from an earlier copy of `map`, its content. Anchors of what was there before must not reach
+    /// it, so none is settled meanwhile.
+    pub(super) fn set_map(&self, map: &RouteMap, mut now: OffsetMap) {
         let mut anchor = self.anchor.lock().expect("no panic while held");
         anchor.clear();
-        *map.lock().expect("no panic while held") = now;
+        let mut content = map.lock().expect("no panic while held");
+        // Segments trimmed meanwhile, and deleted from the ledger, are needed again.
+        let deleted: Vec<u32> = now.stored_segments().difference(&content.stored_segments()).copied().collect();
+        now.store_again(deleted);
+        *content = now;
         *self.map.lock().expect("no panic while held") = Some(map.clone());
     }
 
@@ -143,6 +150,11 @@ impl RouteMonitor {
     /// Wakes a halted partition: an operator decided.
     pub fn decide(&self) {
         self.decided.notify_one();
+    }
+
+    /// Makes a replicating partition attach again: the target ends elsewhere than where we left it.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
     }
 
     /// Puts the newest anchor into the map; called right before its changes are taken for a flush.

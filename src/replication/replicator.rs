@@ -214,6 +214,7 @@ impl Flow<'_> {
                     Ok(()) => pace.reset(),
                     Err(ended) => return ended,
                 },
+                () = self.replicator.monitor.doubted.notified() => return self.doubted(),
                 () = changed(&mut map_stalled) => {}
                 () = ends.rate.pass(owed), if unpaid => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send => match sent {
@@ -310,6 +311,12 @@ impl Flow<'_> {
             tracing::warn!(route = %self.replicator.route(), "stopped with batches in flight; the next start matches them");
         }
         Ended::Stopped
+    }
+
+    /// An idle partition learns nothing from acks: somebody else looked.
+    fn doubted(&self) -> Ended {
+        let message = format!("{} does not end where it was left", self.replicator.route().target);
+        Ended::Failed(Error::new(ErrorKind::Attach, message))
     }
 
     fn source_failed(&self, error: Error) -> Ended {

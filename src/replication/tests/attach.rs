@@ -1,8 +1,15 @@
 //! Attach: what a crash left behind is taken over, what cannot be ours is named.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
 use super::*;
 use crate::endpoint::memory::Call;
 use crate::endpoint::{ErrorKind, LedgerTopic};
+use crate::model::{LeaderEpoch, Run};
+use crate::offsets::MapKey;
 
 /// Copies 0..4, flushes; copies on to `end`, and dies before the next flush.
 async fn crash_with_a_tail(twin: &Twin, end: i64) {
@@ -262,4 +269,47 @@ async fn partitions_that_wait_for_their_target_keep_no_neighbour_from_attaching(
     twin.source.append(&at(1), &[fresh(0)]);
     let truth = "the neighbour copies";
     until(truth, || (run.monitor_of(1).position() == Some((Offset(1), Offset(1)))).then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_target_that_ends_elsewhere_is_looked_at_once() {
+    let twin = Twin::new();
+    let run = twin.run().await;
+    twin.produce(0..2);
+    run.reaches(2, 2).await;
+    twin.target.fence(&at(0), STRANGER);
+    run.monitor().doubt();
+    run.reaches(2, 3).await;
+    twin.produce(2..3);
+    run.reaches(3, 4).await;
+    twin.assert_exact(&run, "a marker behind the last record");
+}
+
+#[test]
+fn a_map_trimmed_while_its_route_attached_stays_whole_in_the_ledger() {
+    let mut map = OffsetMap::new(Offset(0), Offset(0));
+    for n in 0..2000 {
+        let (range, run) =
+            (OffsetRange::new(Offset(3 * n), Offset(3 * n + 3)), Run { start: Offset(3 * n), length: 1 });
+        map.extend(range, &[run], Offset(n), LeaderEpoch((n % 7) as i32));
+    }
+    let mut ledger: BTreeMap<MapKey, Option<Bytes>> = map.take_changes().entries.into_iter().collect();
+    let route = Route { source: at(0), source_id: None, target: at(0), target_id: None };
+    let monitor = RouteMonitor::new(&LINK.into(), route);
+    let (draft, map) = (map.clone(), Arc::new(Mutex::new(map)));
+    {
+        let mut map = map.lock().expect("not poisoned");
+        map.trim(Offset(5000), Offset(1900));
+        ledger.extend(map.take_changes().entries);
+    }
+    monitor.set_map(&map, draft);
+    map.lock().expect("not poisoned").skip(OffsetRange::new(Offset(6000), Offset(6001)));
+    ledger.extend(map.lock().expect("not poisoned").take_changes().entries);
+    let head = ledger.remove(&MapKey::Head).flatten().expect("a head is stored");
+    let segments = ledger.into_iter().filter_map(|(key, value)| match key {
+        MapKey::Segment(number) => Some((number, value?)),
+        MapKey::Head => None,
+    });
+    let stored = OffsetMap::load(&head, segments).expect("what is stored is a whole map");
+    assert_eq!(stored.translate(Offset(1)), Translation::Exact(Offset(1)));
 }
