@@ -8,6 +8,13 @@ use crate::endpoint::memory::{Call, Disturbance, Transaction};
 
 const SEEDS: Range<u64> = 0..300;
 
+/// `TWINLOG_SEEDS=FIRST..END` for a soak, or to see one seed again.
+fn seeds() -> Range<u64> {
+    let Ok(asked) = std::env::var("TWINLOG_SEEDS") else { return SEEDS };
+    let parsed = asked.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
+    parsed.unwrap_or_else(|| panic!("TWINLOG_SEEDS is FIRST..END, not {asked}"))
+}
+
 /// SplitMix64: the same rolls for the same seed, everywhere.
 struct Dice(u64);
 
@@ -174,7 +181,7 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_breaks_and_whenever_it_is_killed_the_target_becomes_the_source() {
-    for seed in SEEDS {
+    for seed in seeds() {
         println!("seed {seed}");
         let mut world = World::new(seed);
         for _ in 0..1 + world.dice.below(4) {
