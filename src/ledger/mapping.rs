@@ -3,7 +3,7 @@
 //! Keys are `TOPIC/PARTITION/head` and `TOPIC/PARTITION/SEGMENT`, as at the target; `claim` is a claimer's mark. The
 //! head comes last in every transaction, so what was set before it becomes current with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -104,6 +104,14 @@ impl MapSlot {
             self.stale = false;
         }
         Ok(self.loaded.clone())
+    }
+
+    /// Numbers of the segments that may be stored, of a map that is followed or of one that is ours.
+    pub fn stored_segments(&self) -> BTreeSet<u32> {
+        let loaded =
+            self.loaded.as_ref().map(|map| map.lock().unwrap_or_else(PoisonError::into_inner).stored_segments());
+        let parts = self.segments.keys().chain(self.staged.keys()).copied();
+        loaded.into_iter().flatten().chain(parts).collect()
     }
 
     /// From now on the loaded map is the truth and the stored parts are not kept a second time.

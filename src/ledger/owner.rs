@@ -85,8 +85,9 @@ impl Ledger {
     }
 
     /// Makes `map` the map of the route to `target`, in place of any other, and shares it with all readers. Durable with
-    /// the next flush.
-    pub fn set_map(&self, target: &TopicPartition, map: OffsetMap) -> RouteMap {
+    /// the next flush, which deletes what is stored of the other.
+    pub fn set_map(&self, target: &TopicPartition, mut map: OffsetMap) -> RouteMap {
+        map.store_again(self.held.view.stored_segments(target));
         let map = Arc::new(Mutex::new(map));
         self.held.view.own_map(target, map.clone());
         map
@@ -112,7 +113,8 @@ impl Ledger {
     pub async fn flush_maps(&self, targets: &[TopicPartition]) -> Result<()> {
         let mut taken = Vec::new();
         for target in targets {
-            let Some(map) = self.held.view.map(target)? else { continue };
+            // A map that cannot be read has no changes of ours, and is no reason to keep the others from the ledger.
+            let Ok(Some(map)) = self.held.view.map(target) else { continue };
             let changes = map.lock().unwrap_or_else(PoisonError::into_inner).take_changes();
             if !changes.is_empty() {
                 taken.push(Taken { target: target.clone(), map, changes });

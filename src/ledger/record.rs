@@ -3,7 +3,7 @@
 //! All times are milliseconds since 1970 by the writer's clock: they are for people and reports, never for deciding
 //! whether a lease is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -144,11 +144,18 @@ pub struct WantedConfigs {
     pub configs: BTreeMap<String, String>,
 }
 
-/// The source topics that existed when the link was born: the start rule is theirs, later topics are copied whole.
+/// The source partitions that existed when the link was born: the start rule is theirs, later ones are copied whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BirthTopics {
-    /// Source topic names.
-    pub topics: BTreeSet<TopicName>,
+    /// Source topic → number of partitions then.
+    pub topics: BTreeMap<TopicName, i32>,
+}
+
+impl BirthTopics {
+    /// Whether a source partition existed then.
+    pub fn includes(&self, at: &TopicPartition) -> bool {
+        self.topics.get(&at.topic).is_some_and(|partitions| at.partition < *partitions)
+    }
 }
 
 /// An operator's decision, obeyed by the partition's next attach and then removed.

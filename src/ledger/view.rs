@@ -1,5 +1,6 @@
 //! What everybody reads of the ledger, without waiting: the latest durable value of every record.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
@@ -7,6 +8,7 @@ use tokio::sync::watch;
 use crate::endpoint::{Error, ErrorKind, LedgerEntry, LedgerStore, Result};
 use crate::ledger::contents::Contents;
 use crate::ledger::control::ControlRecord;
+use crate::ledger::mapping::MapSlot;
 use crate::ledger::reading::Reading;
 use crate::ledger::record::{
     BirthTopics, Born, Desired, GroupRecord, HaltRecord, LeaseRecord, LinkRecord, Observed, ResolutionRecord,
@@ -159,6 +161,11 @@ impl View {
 
     pub(super) fn apply_map(&self, entry: LedgerEntry) -> Result<()> {
         self.write_with(|c| c.apply_map(entry))
+    }
+
+    /// Numbers of the map segments the ledger may hold of `target`.
+    pub(super) fn stored_segments(&self, target: &TopicPartition) -> BTreeSet<u32> {
+        self.read_with(|c| c.maps.get(target).map(MapSlot::stored_segments).unwrap_or_default())
     }
 
     /// Makes `map` the map of `target`.

@@ -7,6 +7,8 @@ mod running;
 mod session;
 mod settings;
 mod sides;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use async_trait::async_trait;

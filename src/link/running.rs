@@ -76,12 +76,20 @@ impl Link {
         let scope = TaskScope::new();
         let (progress, acquiring) = watch::channel(Acquiring::Reading);
         let (settings, source, target) = (self.settings.clone(), self.source.clone(), self.target.clone());
-        let session = {
+        let started = {
             let starting = Session::start(settings, source, target, &scope, &progress);
             tokio::select! {
-                started = starting => started?,
+                started = starting => Some(started),
                 () = self.show(acquiring) => unreachable!("progress lives as long as the start"),
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => None,
+            }
+        };
+        let session = match started {
+            Some(Ok(session)) => session,
+            unfinished => {
+                // The lease may be ours already: renewed on, it would keep ourselves out for ever.
+                scope.stop().await;
+                return unfinished.map_or(Ok(()), |failed| failed.map(drop));
             }
         };
         let session = Arc::new(session);

@@ -111,23 +111,24 @@ impl Session {
         })
     }
 
-    /// Publishes routes: starts what is new, stops what is gone. The first routes of a new link are its topics *at
+    /// Publishes routes: starts what is new, stops what is gone. The first routes of a new link are its partitions *at
     /// birth*, to which the start rule applies; that list is durable before any of them starts.
     pub(super) async fn publish(&self, routes: Vec<Route>) -> Result<()> {
         let at_birth = match self.ledger.view().birth_topics() {
             Some(birth) => birth,
             None => {
-                let birth = BirthTopics { topics: routes.iter().map(|r| r.source.topic.clone()).collect() };
+                let mut birth = BirthTopics { topics: BTreeMap::new() };
+                for Route { source, .. } in &routes {
+                    let partitions = birth.topics.entry(source.topic.clone()).or_default();
+                    *partitions = (*partitions).max(source.partition + 1);
+                }
                 self.ledger.append(vec![ControlRecord::BirthTopics(birth.clone())]).await?;
                 Arc::new(birth)
             }
         };
         let assigned = routes
             .into_iter()
-            .map(|route| Assigned {
-                start: self.settings.start.for_topic(at_birth.topics.contains(&route.source.topic)),
-                route,
-            })
+            .map(|route| Assigned { start: self.settings.start.for_topic(at_birth.includes(&route.source)), route })
             .collect();
         *self.assigned.lock().expect("no panic while held") = assigned;
         self.apply().await;

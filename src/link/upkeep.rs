@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::endpoint::{Bounds, Result};
 use crate::ledger::ControlRecord;
@@ -196,7 +196,14 @@ async fn keep_map(session: Arc<Session>) {
     loop {
         let began = ticks.tick().await;
         let copied: u64 = copied_bytes(&session);
-        let outcome = flush(&session).await;
+        let mut flushing = std::pin::pin!(flush(&session));
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut flushing => break outcome,
+                // A ledger that does not answer stalls the map as one that refuses does.
+                () = sleep(session.settings.flush_interval) => note_stall(&session, flushed_at, flushed_bytes),
+            }
+        };
         metrics.ended(began.elapsed(), outcome.is_ok());
         match outcome {
             Ok(()) => {
@@ -205,11 +212,15 @@ async fn keep_map(session: Arc<Session>) {
             }
             Err(error) => complain(&session, "map flush", Some(error)),
         }
-        let behind = copied_bytes(&session).saturating_sub(flushed_bytes);
-        let stalled = flushed_at.elapsed() > UNFLUSHED_MAX
-            || (flushed_at.elapsed() > 2 * session.settings.flush_interval && behind > UNFLUSHED_BYTES_MAX);
-        session.map_stalled.send_if_modified(|now| std::mem::replace(now, stalled) != stalled);
+        note_stall(&session, flushed_at, flushed_bytes);
     }
+}
+
+fn note_stall(session: &Session, flushed_at: Instant, flushed_bytes: u64) {
+    let behind = copied_bytes(session).saturating_sub(flushed_bytes);
+    let stalled = flushed_at.elapsed() > UNFLUSHED_MAX
+        || (flushed_at.elapsed() > 2 * session.settings.flush_interval && behind > UNFLUSHED_BYTES_MAX);
+    session.map_stalled.send_if_modified(|now| std::mem::replace(now, stalled) != stalled);
 }
 
 fn copied_bytes(session: &Session) -> u64 {

@@ -165,7 +165,7 @@ impl Groups {
                     continue;
                 }
             };
-            let record = self.ledger.view().group(&group.id).map(|r| (*r).clone()).unwrap_or_default();
+            let mut record = self.ledger.view().group(&group.id).map(|r| (*r).clone()).unwrap_or_default();
             let decision = decide(Known {
                 wanted: &group.wanted,
                 target: &current,
@@ -176,7 +176,12 @@ impl Groups {
             match decision {
                 Decision::TakenOver => states[group.index].verdict = GroupVerdict::TakenOver,
                 Decision::Synced => drop(self.settled.insert(group.id, group.wanted)),
-                Decision::Commit(positions) => commits.push((group, record, positions)),
+                Decision::Commit(positions) => {
+                    // What the target holds was found to be ours, perhaps by an intent that the next one replaces.
+                    let ours = current.into_iter().filter(|(at, _)| group.wanted.contains_key(at));
+                    record.confirmed.extend(ours);
+                    commits.push((group, record, positions));
+                }
             }
         }
         self.commit(commits, states).await

@@ -2,4 +2,8 @@
 //! reads both sides, acts on the target and reports; the link owns the timers.
 
 pub mod groups;
+#[cfg(test)]
+mod groups_tests;
 pub mod topics;
+#[cfg(test)]
+mod topics_tests;

@@ -109,6 +109,26 @@ impl OffsetMap {
         self.extend(range, &[], self.end.target, LeaderEpoch::UNKNOWN);
     }
 
+    /// What lies at the target from its mapped end up to `end` is not ours or already mapped elsewhere (markers,
+    /// repetitions, accepted strangers): the next record comes at or behind `end`. Nothing happens when `end` lies before.
+    pub fn pass_target(&mut self, end: Offset) {
+        if end > self.end.target {
+            self.end.target = end;
+            self.head_dirty = true;
+        }
+    }
+
+    /// Counts segments as changed: those this map has are stored with the next changes, others (an earlier map's of this
+    /// route) are deleted.
+    pub fn store_again(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        self.dirty.extend(numbers);
+    }
+
+    /// Numbers of all segments the ledger may hold of this map.
+    pub fn stored_segments(&self) -> BTreeSet<u32> {
+        (self.first_number..self.end_number()).chain(self.dirty.iter().copied()).collect()
+    }
+
     fn push(&mut self, run: MapRun) {
         match &mut self.open {
             Some(open) => {

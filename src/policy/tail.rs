@@ -30,8 +30,8 @@ pub enum Verdict {
 pub struct TailMatch {
     /// Source offset behind the last one accounted for.
     position: Offset,
-    /// Source records that may have vanished since they were copied: compacted topics, or a log start beyond `position`.
-    holes_may_have_held_records: bool,
+    /// Below this, source records may have vanished since they were copied.
+    vanished_below: Offset,
     /// Records taken as unverifiable since the last match; cannot exceed the hole.
     unverifiable_run: i64,
     matched: VecDeque<u64>,
@@ -40,10 +40,10 @@ pub struct TailMatch {
 }
 
 impl TailMatch {
-    /// Begins at the map's position on the source. `holes_may_have_held_records`: the source topic is compacted, or its
-    /// log start has passed the position.
-    pub fn new(position: Offset, holes_may_have_held_records: bool) -> Self {
-        Self { position, holes_may_have_held_records, unverifiable_run: 0, matched: VecDeque::new(), repeating: None }
+    /// Begins at the map's position on the source. Source records below `vanished_below` may be gone although they were
+    /// copied: those below its log start, and all that are committed where the topic is compacted.
+    pub fn new(position: Offset, vanished_below: Offset) -> Self {
+        Self { position, vanished_below, unverifiable_run: 0, matched: VecDeque::new(), repeating: None }
     }
 
     /// Judges the next target record. `source` is the source's next committed record at or behind the position, if there
@@ -69,8 +69,8 @@ impl TailMatch {
             self.repeating = Some(index + 1).filter(|next| *next < self.matched.len());
             return Verdict::Duplicate;
         }
-        let hole = source.map_or(i64::MAX, |s| s.offset - self.position);
-        if self.holes_may_have_held_records && self.unverifiable_run < hole {
+        let hole_end = source.map_or(self.vanished_below, |s| s.offset.min(self.vanished_below));
+        if self.unverifiable_run < hole_end - self.position {
             self.unverifiable_run += 1;
             return Verdict::Unverifiable;
         }
@@ -88,8 +88,8 @@ mod tests {
     }
 
     /// Runs a whole tail against a source; letters: m matched, d duplicate, u unverifiable, f foreign (stops).
-    fn run(position: i64, vanishing: bool, source: &[(i64, u64)], target: &[u64]) -> String {
-        let mut tail = TailMatch::new(Offset(position), vanishing);
+    fn run(position: i64, vanished_below: i64, source: &[(i64, u64)], target: &[u64]) -> String {
+        let mut tail = TailMatch::new(Offset(position), Offset(vanished_below));
         let mut source = source.iter().map(|(o, h)| record(*o, *h)).peekable();
         let mut letters = String::new();
         for (i, hash) in target.iter().enumerate() {
@@ -112,29 +112,36 @@ mod tests {
 
     #[test]
     fn a_tail_that_equals_the_source_is_ours() {
-        assert_eq!(run(5, false, &[(5, 1), (6, 2), (9, 3)], &[1, 2, 3]), "mmm");
+        assert_eq!(run(5, 0, &[(5, 1), (6, 2), (9, 3)], &[1, 2, 3]), "mmm");
     }
 
     #[test]
     fn a_strangers_record_of_equal_count_is_foreign() {
-        assert_eq!(run(5, false, &[(5, 1), (6, 2)], &[1, 99]), "mf");
-        assert_eq!(run(5, false, &[(5, 1)], &[1, 99]), "mf");
+        assert_eq!(run(5, 0, &[(5, 1), (6, 2)], &[1, 99]), "mf");
+        assert_eq!(run(5, 0, &[(5, 1)], &[1, 99]), "mf");
     }
 
     #[test]
     fn a_repeated_run_is_a_duplicate() {
-        assert_eq!(run(0, false, &[(0, 1), (1, 2), (2, 3), (3, 4)], &[1, 2, 3, 2, 3, 4]), "mmmddm");
+        assert_eq!(run(0, 0, &[(0, 1), (1, 2), (2, 3), (3, 4)], &[1, 2, 3, 2, 3, 4]), "mmmddm");
     }
 
     #[test]
     fn equal_neighbours_at_the_source_are_no_duplicates() {
-        assert_eq!(run(0, false, &[(0, 7), (1, 7), (2, 7)], &[7, 7, 7]), "mmm");
+        assert_eq!(run(0, 0, &[(0, 7), (1, 7), (2, 7)], &[7, 7, 7]), "mmm");
     }
 
     #[test]
     fn what_the_source_lost_since_is_unverifiable_up_to_the_holes_size() {
-        assert_eq!(run(0, true, &[(0, 1), (3, 4)], &[1, 2, 3, 4]), "muum");
-        assert_eq!(run(0, true, &[(0, 1), (2, 4)], &[1, 2, 3, 4]), "muf");
-        assert_eq!(run(0, false, &[(0, 1), (3, 4)], &[1, 2, 3, 4]), "mf");
+        assert_eq!(run(0, 9, &[(0, 1), (3, 4)], &[1, 2, 3, 4]), "muum");
+        assert_eq!(run(0, 9, &[(0, 1), (2, 4)], &[1, 2, 3, 4]), "muf");
+        assert_eq!(run(0, 0, &[(0, 1), (3, 4)], &[1, 2, 3, 4]), "mf");
+    }
+
+    #[test]
+    fn nothing_can_have_vanished_behind_the_sources_end_or_above_its_log_start() {
+        assert_eq!(run(0, 3, &[(0, 1)], &[1, 2, 3, 4]), "muuf");
+        assert_eq!(run(0, 1, &[(0, 1)], &[1, 2]), "mf");
+        assert_eq!(run(0, 2, &[(2, 3), (5, 6)], &[1, 2, 3, 4]), "uumf");
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Nothing here writes records; what it appends to the ledger (birth, an obeyed decision) is durable before it is used.
 
+use std::time::Duration;
+
 use crate::endpoint::{Bounds, Error, ErrorKind, Opened, View, Writer};
 use crate::ledger::record::Born;
 use crate::ledger::{ControlKey, ControlRecord, RouteMap};
@@ -14,6 +16,10 @@ use crate::policy::resolution::RetentionOvertook;
 use crate::replication::anchor::{self, Anchored};
 use crate::replication::replicator::{Ended, Replicator};
 use crate::replication::tail::{Cursor, TailReport, take_over};
+
+/// Turns bound the requests that many attaching routes make at a time. A route that waits for a cluster longer than this
+/// makes next to none, and lets others pass.
+const TURN: Duration = Duration::from_secs(2);
 
 /// The ends of the target's log as the writer's opening proved them.
 #[derive(Clone, Copy)]
@@ -39,7 +45,18 @@ impl Replicator {
     pub(super) async fn attach(&self) -> Result<Attached, Ended> {
         self.monitor.enter(PartitionState::Attaching);
         self.monitor.metrics.attached();
-        let _turn = self.ends.attach_turns.acquire().await.expect("the semaphore is never closed");
+        let turn = self.ends.attach_turns.acquire().await.expect("the semaphore is never closed");
+        let mut attaching = std::pin::pin!(self.attach_in_turn());
+        match tokio::time::timeout(TURN, &mut attaching).await {
+            Ok(attached) => attached,
+            Err(_) => {
+                drop(turn);
+                attaching.await
+            }
+        }
+    }
+
+    async fn attach_in_turn(&self) -> Result<Attached, Ended> {
         let decision = self.ends.ledger.view().resolution(&self.route().target).map(|r| r.decision);
         if decision.is_some() {
             self.route_is_current().await?;
@@ -51,19 +68,11 @@ impl Replicator {
         // The map is worked on as a copy: other tasks read it while both clusters are asked.
         let mut draft = map.lock().expect("no panic while held").clone();
         self.reconcile(&mut draft, target, bounds, decision).await?;
-        let attached = Attached {
-            writer,
-            position: draft.position(),
-            expected: target.end,
-            last_epoch: draft.last_epoch(),
-            level: if has_producer_state { ProtectionLevel::Guarded } else { ProtectionLevel::ProbeOnly },
-            map: map.clone(),
-        };
-        *map.lock().expect("no panic while held") = draft;
-        self.monitor.set_map(map);
-        self.monitor.anchor.lock().expect("no panic while held").clear();
+        let (position, last_epoch) = (draft.position(), draft.last_epoch());
+        self.monitor.set_map(&map, draft);
         self.settle(decision).await?;
-        Ok(attached)
+        let level = if has_producer_state { ProtectionLevel::Guarded } else { ProtectionLevel::ProbeOnly };
+        Ok(Attached { writer, map, position, expected: target.end, last_epoch, level })
     }
 
     async fn open_target(&self) -> Result<Opened, Ended> {
@@ -205,8 +214,14 @@ impl Replicator {
     fn lost_tail(&self, map: &mut OffsetMap, target: TargetLog) -> Result<(), Ended> {
         let route = self.route();
         let lost = map.target_end() - target.end;
-        if route.target_id.is_none() && map.anchors().iter().all(|a| a.target >= target.end) && target.end.0 == 0 {
-            let detail = format!("{} is empty, and its brokers do not tell whether it is the same topic", route.target);
+        if route.target_id.is_none() && map.anchors().iter().all(|a| a.target >= target.end) {
+            let detail = format!(
+                "{} ends at {} where {} were written, its brokers do not tell whether it is the same topic, and no anchor \
+                 is left to tell by",
+                route.target,
+                target.end,
+                map.target_end()
+            );
             return Err(halt(HaltReason::TargetRecreated, detail));
         }
         map.truncate_target(target.end);
@@ -255,14 +270,14 @@ impl Replicator {
         decision: Option<Resolution>,
     ) -> Result<(), Ended> {
         let route = self.route();
-        let vanishing = bounds.log_start > map.position() || self.source_is_compacted().await?;
+        let vanished_below = if self.source_is_compacted().await? { bounds.last_stable } else { bounds.log_start };
         let unread = OffsetRange::new(map.position().max(bounds.log_start).min(bounds.last_stable), bounds.last_stable);
         let mut source = Cursor::new(&*self.ends.source_points, &route.source, View::Committed, unread);
         let tail_start = map.target_end().max(target.log_start);
         let tail = OffsetRange::new(tail_start, target.end);
         let mut written = Cursor::new(&*self.ends.target_points, &route.target, View::Log, tail);
         let accept_foreign = decision == Some(Resolution::Adopt) && self.halted_for(HaltReason::ForeignWrite);
-        let report = take_over(map, &mut source, &mut written, vanishing, accept_foreign).await?;
+        let report = take_over(map, &mut source, &mut written, vanished_below, accept_foreign).await?;
         self.monitor.metrics.duplicated(report.duplicated);
         self.monitor.metrics.unverifiable(report.unverifiable);
         let TailReport { matched, duplicated, unverifiable, foreign } = report;
@@ -275,6 +290,7 @@ impl Replicator {
             );
             return Err(halt(HaltReason::ForeignWrite, detail));
         }
+        map.pass_target(target.end);
         tracing::info!(%route, matched, duplicated, unverifiable, "took over the target's tail");
         Ok(())
     }
@@ -307,9 +323,12 @@ impl Replicator {
         self.ends.ledger.view().halt(&self.route().target).is_some_and(|h| h.halt.reason == reason)
     }
 
-    /// The route attached: an obeyed decision and the halt it answered are history.
+    /// The route attached: an obeyed decision and the halt it answered are history, once what followed from it is durable.
     async fn settle(&self, decision: Option<Resolution>) -> Result<(), Ended> {
         let target = &self.route().target;
+        if decision.is_some() {
+            self.ends.ledger.flush_maps(std::slice::from_ref(target)).await?;
+        }
         if decision.is_some() || self.ends.ledger.view().halt(target).is_some() {
             let answered = [ControlKey::Resolution(target.clone()), ControlKey::Halt(target.clone())];
             self.ends.ledger.append(answered.map(ControlRecord::Removed).to_vec()).await?;

@@ -11,6 +11,8 @@ mod monitor;
 mod replicator;
 mod supervisor;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use monitor::{LagReport, RouteMonitor};

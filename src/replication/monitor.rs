@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use crate::endpoint::Bounds;
 use crate::ledger::RouteMap;
 use crate::model::{LinkName, Offset, PartitionState, Route};
+use crate::offsets::OffsetMap;
 use crate::policy::lag::LagClock;
 use crate::replication::anchor::AnchorSlot;
 use crate::telemetry::metrics::RouteMetrics;
@@ -91,8 +92,17 @@ impl RouteMonitor {
         });
     }
 
-    pub(super) fn set_map(&self, map: RouteMap) {
-        *self.map.lock().expect("no panic while held") = Some(map);
+    /// Makes `now`, worked out from an earlier copy of `map`, its content. Anchors of what was there before must not reach
+    /// it, so none is settled meanwhile.
+    pub(super) fn set_map(&self, map: &RouteMap, mut now: OffsetMap) {
+        let mut anchor = self.anchor.lock().expect("no panic while held");
+        anchor.clear();
+        let mut content = map.lock().expect("no panic while held");
+        // Segments trimmed meanwhile, and deleted from the ledger, are needed again.
+        let deleted: Vec<u32> = now.stored_segments().difference(&content.stored_segments()).copied().collect();
+        now.store_again(deleted);
+        *content = now;
+        *self.map.lock().expect("no panic while held") = Some(map.clone());
     }
 
     /// The route's map, once it has one.
@@ -149,8 +159,8 @@ impl RouteMonitor {
 
     /// Puts the newest anchor into the map; called right before its changes are taken for a flush.
     pub fn settle_anchor(&self) {
-        let anchor = self.anchor.lock().expect("no panic while held").take();
-        if let (Some(anchor), Some(map)) = (anchor, self.map()) {
+        let mut slot = self.anchor.lock().expect("no panic while held");
+        if let (Some(anchor), Some(map)) = (slot.take(), self.map()) {
             let mut map = map.lock().expect("no panic while held");
             // A truncation may have overtaken the anchor since it was made.
             if anchor.target < map.target_end() {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Sink, Source, Writer};
 use crate::ledger::record::HaltRecord;
-use crate::ledger::{ControlRecord, Ledger, RouteMap};
+use crate::ledger::{ControlKey, ControlRecord, Ledger, RouteMap};
 use crate::model::{
     Batch, EncodedBatch, Halt, HaltReason, LinkName, Offset, PartitionState, Payload, ProducerIdentity,
     ProtectionLevel, Route,
@@ -103,17 +103,18 @@ impl Replicator {
 
     async fn replicate(&self, attached: Attached, pace: &mut Pace) -> Ended {
         let reader = self.ends.source.open(self.route(), attached.position, attached.last_epoch);
+        let mut writer = attached.writer;
+        writer.limit_in_flight(attached.level == ProtectionLevel::ProbeOnly);
         let mut flow = Flow {
             replicator: self,
             reader,
-            writer: attached.writer,
+            writer,
             map: attached.map,
             window: Window::default(),
             ready: None,
             expected: attached.expected,
             level: attached.level,
         };
-        self.monitor.enter(PartitionState::Replicating { level: flow.level });
         let ended = flow.run(pace).await;
         flow.writer.close().await;
         ended
@@ -149,14 +150,19 @@ impl Replicator {
 
     async fn report_halt(&self, halt: &Halt) {
         let target = &self.route().target;
-        let known = self.ends.ledger.view().halt(target).is_some_and(|h| h.halt == *halt);
-        if known {
+        let known = self.ends.ledger.view().halt(target).map(|h| h.halt);
+        if known.as_ref() == Some(halt) {
             return;
         }
         let ways_out = crate::policy::resolution::ways_out(&self.ends.link, target, halt.reason);
         let record = ControlRecord::Halt(target.clone(), HaltRecord { halt: halt.clone(), at_ms: unix_ms() });
         tracing::error!(route = %self.route(), reason = %halt.reason, detail = halt.detail, ?ways_out, "partition halted");
-        if let Err(error) = self.ends.ledger.append(vec![record]).await {
+        let mut records = vec![record];
+        if known.is_none_or(|known| known.reason != halt.reason) {
+            // A decision answers the halt it was made for and no other.
+            records.push(ControlRecord::Removed(ControlKey::Resolution(target.clone())));
+        }
+        if let Err(error) = self.ends.ledger.append(records).await {
             tracing::warn!(route = %self.route(), %error, "the halt could not be recorded in the ledger");
         }
     }
@@ -180,6 +186,8 @@ struct Ready {
     batch: Batch,
     /// Bytes the rate limit has not let pass yet.
     owed: u64,
+    /// Whether producer state outlives it.
+    is_protected: bool,
 }
 
 impl Flow<'_> {
@@ -189,12 +197,15 @@ impl Flow<'_> {
         let mut nothing = 0;
         loop {
             let may_read = self.ready.is_none() && self.window.len() < WINDOW_MAX;
+            let replicating = PartitionState::Replicating { level: self.level };
             let (ready, owed) = match &mut self.ready {
                 Some(ready) => (Some(&ready.batch), &mut ready.owed),
                 None => (None, &mut nothing),
             };
             let unpaid = *owed > 0;
-            let may_send = ready.is_some() && !unpaid;
+            let stalled = *map_stalled.borrow_and_update();
+            let may_send = ready.is_some() && !unpaid && !stalled;
+            self.replicator.monitor.enter(if stalled { map_stalled_state() } else { replicating });
             // Acks before new work: else a fast source would grow the window while durable batches keep their memory.
             tokio::select! {
                 biased;
@@ -204,9 +215,9 @@ impl Flow<'_> {
                     Err(ended) => return ended,
                 },
                 () = self.replicator.monitor.doubted.notified() => return self.doubted(),
-                () = until_flushed(&mut map_stalled), if *ends.map_stalled.borrow() => {}
+                () = changed(&mut map_stalled) => {}
                 () = ends.rate.pass(owed), if unpaid => {}
-                sent = send(&mut *self.writer, ready, self.expected), if may_send && !*ends.map_stalled.borrow() => match sent {
+                sent = send(&mut *self.writer, ready, self.expected), if may_send => match sent {
                     Ok(sent) => self.sent(sent),
                     Err(error) => return error.into(),
                 },
@@ -222,24 +233,25 @@ impl Flow<'_> {
         match &batch.payload {
             Payload::Empty => self.window.push(InFlight { range: batch.range, sent: None, _permit: None }),
             Payload::Batches(encoded) => {
-                self.set_level(encoded);
-                self.ready = Some(Ready { owed: encoded.bytes.len() as u64, batch });
+                let is_protected = self.protects(encoded);
+                if !is_protected {
+                    self.set_level(ProtectionLevel::ProbeOnly);
+                }
+                self.ready = Some(Ready { owed: encoded.bytes.len() as u64, is_protected, batch });
             }
         }
     }
 
     /// State of a producer expires by *record* time (facts/live-measurements §3): data older than that is unprotected.
-    fn set_level(&mut self, batch: &EncodedBatch) {
+    fn protects(&self, batch: &EncodedBatch) -> bool {
         let age_ms = unix_ms().saturating_sub(batch.max_timestamp_ms);
-        let level = if age_ms < self.replicator.ends.producer_expiration.as_millis() as i64 {
-            ProtectionLevel::Guarded
-        } else {
-            ProtectionLevel::ProbeOnly
-        };
+        age_ms < self.replicator.ends.producer_expiration.as_millis() as i64
+    }
+
+    fn set_level(&mut self, level: ProtectionLevel) {
         if level != self.level {
             self.level = level;
             self.writer.limit_in_flight(level == ProtectionLevel::ProbeOnly);
-            self.replicator.monitor.enter(PartitionState::Replicating { level });
         }
     }
 
@@ -268,6 +280,11 @@ impl Flow<'_> {
             return Err(Ended::Failed(Error::new(ErrorKind::Attach, message)));
         }
         let batch = sent.batch;
+        // Only now does the target remember something of us that will stay: before, what follows could be accepted in the
+        // place of what was lost.
+        if self.protects(&batch) && self.ready.as_ref().is_none_or(|next| next.is_protected) {
+            self.set_level(ProtectionLevel::Guarded);
+        }
         let target_end = base + i64::from(batch.records);
         self.map.lock().expect("no panic while held").extend(range, &batch.runs, base, batch.leader_epoch);
         let last_run = batch.runs.last().expect("a batch has at least one record");
@@ -317,12 +334,20 @@ impl Flow<'_> {
     }
 }
 
-/// Resolves once the map can be made durable again. Cancel-safe.
-async fn until_flushed(map_stalled: &mut watch::Receiver<bool>) {
-    let _ = map_stalled.wait_for(|stalled| !stalled).await;
+/// Resolves when the map stalls or no longer does. Cancel-safe.
+async fn changed(map_stalled: &mut watch::Receiver<bool>) {
+    if map_stalled.changed().await.is_err() {
+        // Who could tell is gone: the session ends.
+        std::future::pending::<()>().await;
+    }
 }
 
-fn unix_ms() -> i64 {
+fn map_stalled_state() -> PartitionState {
+    let detail = "the offset map cannot be made durable: nothing more is sent until it can".to_owned();
+    PartitionState::Halted(Halt { reason: HaltReason::MapStalled, detail })
+}
+
+pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{PartitionState, Route, TopicPartition};
@@ -30,7 +31,7 @@ pub struct Supervisor {
 struct Running {
     monitor: Arc<RouteMonitor>,
     stop: CancellationToken,
-    task: Option<tokio::task::JoinHandle<()>>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Supervisor {
@@ -69,7 +70,8 @@ impl Supervisor {
             });
             if paused {
                 run.monitor.enter(PartitionState::Paused);
-            } else if run.task.is_none() {
+            } else if run.task.as_ref().is_none_or(JoinHandle::is_finished) {
+                // Finished without being told to: a bug made it panic, which costs this partition alone a fresh start.
                 run.stop = self.scope.stopping().child_token();
                 let replicator = Replicator {
                     ends: self.ends.clone(),

@@ -56,15 +56,16 @@ pub(super) struct TailReport {
 
 /// Matches `target` (from the map's end on) with `source` (from the map's position on) and extends the map.
 ///
+/// Source records below `vanished_below` may be gone although they were copied.
 /// With `accept_foreign` (an operator's decision) strangers' records are passed over instead of ending the match.
 pub(super) async fn take_over(
     map: &mut OffsetMap,
     source: &mut Cursor<'_>,
     target: &mut Cursor<'_>,
-    holes_may_have_held_records: bool,
+    vanished_below: Offset,
     accept_foreign: bool,
 ) -> Result<TailReport> {
-    let mut tail = TailMatch::new(map.position(), holes_may_have_held_records);
+    let mut tail = TailMatch::new(map.position(), vanished_below);
     let mut report = TailReport::default();
     let mut pending = Pending::default();
     while let Some(written) = target.peek().await? {
