@@ -8,14 +8,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::endpoint::{Error, ErrorKind, LedgerAppender, LedgerStore, LedgerTopic, Result};
+use crate::ledger::claimant::Claimant;
 use crate::ledger::control::ControlRecord;
 use crate::ledger::lease::{LEASE, Lease, Sighting, Turn, wall_clock_ms};
 use crate::ledger::owner::Clusters;
-use crate::ledger::process::ProcessIdentity;
 use crate::ledger::reading::{Heard, Reading};
 use crate::ledger::record::{ClaimRecord, LeaseRecord, LinkRecord};
 use crate::ledger::view::View;
-use crate::model::LinkName;
 use crate::runtime::retry::Pace;
 
 /// How often a waiting one looks whether the holder's process still lives.
@@ -57,11 +56,12 @@ pub(super) struct Acquired {
 /// See [`crate::ledger::Ledger::acquire`].
 pub(super) async fn acquire(
     store: &dyn LedgerStore,
-    link: &LinkName,
+    claimant: &Claimant,
     clusters: &Clusters,
     progress: &watch::Sender<Acquiring>,
 ) -> Result<Acquired> {
-    let acquisition = Acquisition { store, link, clusters, progress, process: ProcessIdentity::own() };
+    let acquisition = Acquisition { store, claimant, clusters, progress };
+    let link = &claimant.link;
     let mut pace = Pace::new(Duration::from_millis(100), Duration::from_secs(3));
     loop {
         match acquisition.attempt().await {
@@ -82,10 +82,9 @@ pub(super) async fn acquire(
 
 struct Acquisition<'a> {
     store: &'a dyn LedgerStore,
-    link: &'a LinkName,
+    claimant: &'a Claimant,
     clusters: &'a Clusters,
     progress: &'a watch::Sender<Acquiring>,
-    process: ProcessIdentity,
 }
 
 impl Acquisition<'_> {
@@ -100,8 +99,10 @@ impl Acquisition<'_> {
         read_back.unwrap_or_else(|_| Err(self.silent()))?;
         self.check_clusters(reading.view())?;
         self.wait_for_unheard(&decided_on, reading.view()).await;
+        let process = self.claimant.process.clone();
         let record =
-            LeaseRecord { holder, process: self.process.clone(), renewal: 0, released: false, at_ms: wall_clock_ms() };
+            LeaseRecord { holder, process, renewal: 0, released: false, at_ms: wall_clock_ms() };
+        self.claimant.holds_as(holder);
         let sent = Instant::now();
         let mut records = vec![ControlRecord::Lease(record.clone())];
         if reading.view().link().is_none() {
@@ -125,7 +126,7 @@ impl Acquisition<'_> {
     /// Waits until the rule of the lease lets us claim; answers what that was decided on.
     async fn wait_for_turn(&self, reading: &mut Reading) -> Result<Sighting> {
         let mut seen = sighting(reading.view(), Instant::now());
-        while let Turn::At(until) = seen.turn(ProcessIdentity::is_provably_gone) {
+        while let Turn::At(until) = seen.turn(|holder, process| self.claimant.is_over(holder, process)) {
             self.show_waiting(&seen, until);
             match timeout_at(until.min(Instant::now() + LOOK), reading.next()).await {
                 Ok(heard) => {
@@ -150,7 +151,8 @@ impl Acquisition<'_> {
 
     /// Puts our mark into both topics: the first that can follow our claim.
     async fn mark(&self, holder: Uuid, appender: &dyn LedgerAppender) -> Result<()> {
-        let mark = ControlRecord::Claim(ClaimRecord { holder, process: self.process.clone() }).to_entry();
+        self.claimant.claims_as(holder);
+        let mark = ControlRecord::Claim(ClaimRecord { holder, process: self.claimant.process.clone() }).to_entry();
         let append = |topic| appender.append(topic, vec![mark.clone()]);
         futures::future::try_join(append(LedgerTopic::Control), append(LedgerTopic::Map)).await?;
         Ok(())
@@ -165,7 +167,7 @@ impl Acquisition<'_> {
         }
         // The claim is ours.
         now.claim = None;
-        while let Turn::At(until) = now.turn(ProcessIdentity::is_provably_gone) {
+        while let Turn::At(until) = now.turn(|holder, process| self.claimant.is_over(holder, process)) {
             if Instant::now() >= until {
                 return;
             }
@@ -198,14 +200,14 @@ impl Acquisition<'_> {
                 "link {} was born between cluster ids {source} (source) and {target} (target), but the configured \
                  clusters are {source_now} and {target_now}: give this pair of clusters a link name of its own, or point \
                  the configuration back at the clusters of this link",
-                self.link
+                self.claimant.link
             ),
         ))
     }
 
     fn silent(&self) -> Error {
         let message =
-            format!("link {}: our own mark in the ledger's topics did not come back within {READ_BACK:?}", self.link);
+            format!("link {}: our own mark in the ledger's topics did not come back within {READ_BACK:?}", self.claimant.link);
         Error::new(ErrorKind::Retryable, message)
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::endpoint::{Error, ErrorKind};
 use crate::ledger::process::ProcessIdentity;
@@ -115,11 +116,11 @@ pub(super) struct Sighting {
 
 impl Sighting {
     /// The rule of DESIGN §6: wait the lease out since the last append seen, unless every holder on record has released
-    /// it or is `provably_gone`.
-    pub fn turn(&self, provably_gone: impl Fn(&ProcessIdentity) -> bool) -> Turn {
-        let lease_over = self.lease.as_ref().is_none_or(|lease| lease.released || provably_gone(&lease.process));
+    /// it or `is_over` for certain.
+    pub fn turn(&self, is_over: impl Fn(Uuid, &ProcessIdentity) -> bool) -> Turn {
+        let lease_over = self.lease.as_ref().is_none_or(|lease| lease.released || is_over(lease.holder, &lease.process));
         let claimer = self.claim.as_ref().filter(|claim| self.lease.as_ref().is_none_or(|l| l.holder != claim.holder));
-        if lease_over && claimer.is_none_or(|claim| provably_gone(&claim.process)) {
+        if lease_over && claimer.is_none_or(|claim| is_over(claim.holder, &claim.process)) {
             Turn::Now
         } else {
             Turn::At(self.last_append + LEASE)
@@ -141,7 +142,6 @@ pub(super) fn wall_clock_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     fn process(pid: u32) -> ProcessIdentity {
         ProcessIdentity { host: "here".into(), pid, proof: None }
@@ -173,7 +173,7 @@ mod tests {
             (lease(1, false), claim(2), &[1, 2], Turn::Now, "both gone"),
         ] {
             let seen = Sighting { lease, claim, last_append: now };
-            assert_eq!(seen.turn(|process| gone.contains(&process.pid)), turn, "{why}");
+            assert_eq!(seen.turn(|_, process| gone.contains(&process.pid)), turn, "{why}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! transactions of the lease holder, so a successor's claim fences them for good.
 
 mod acquire;
+mod claimant;
 mod contents;
 mod control;
 mod lease;
@@ -24,6 +25,7 @@ mod fake;
 mod tests;
 
 pub use acquire::Acquiring;
+pub use claimant::Claimant;
 pub use control::{CONTROL_VERSION, ControlKey, ControlRecord};
 pub use lease::{LEASE, Lease};
 pub use owner::{Clusters, Ledger};

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::endpoint::{LedgerAppender, LedgerStore, LedgerTopic, Result};
 use crate::ledger::acquire::{self, Acquired, Acquiring};
+use crate::ledger::claimant::Claimant;
 use crate::ledger::control::ControlRecord;
 use crate::ledger::lease::Lease;
 use crate::ledger::mapping;
@@ -13,7 +14,7 @@ use crate::ledger::queue::Queue;
 use crate::ledger::record::LeaseRecord;
 use crate::ledger::renewal;
 use crate::ledger::view::{RouteMap, View};
-use crate::model::{ClusterId, LinkName, TopicPartition};
+use crate::model::{ClusterId, TopicPartition};
 use crate::offsets::{MapChanges, OffsetMap};
 use crate::runtime::tasks::TaskScope;
 
@@ -53,14 +54,14 @@ impl Ledger {
     /// newer Twinlog wrote it; `Corrupt` when something else did.
     pub async fn acquire(
         store: Arc<dyn LedgerStore>,
-        link: &LinkName,
+        claimant: &Claimant,
         clusters: Clusters,
         scope: &TaskScope,
         progress: &watch::Sender<Acquiring>,
     ) -> Result<Ledger> {
-        let Acquired { view, appender, lease, record } = acquire::acquire(&*store, link, &clusters, progress).await?;
+        let Acquired { view, appender, lease, record } = acquire::acquire(&*store, claimant, &clusters, progress).await?;
         let (tasks, renewing) = (scope.child(), scope.child());
-        let queue = Queue::start(link, appender.clone(), view.clone(), lease.clone(), &tasks);
+        let queue = Queue::start(&claimant.link, appender.clone(), view.clone(), lease.clone(), &tasks);
         let last_lease = renewal::start(record, queue.clone(), lease.clone(), &renewing);
         Ok(Ledger { held: Arc::new(Held { view, lease, appender, queue, last_lease, tasks, renewing }) })
     }

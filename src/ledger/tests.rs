@@ -11,7 +11,7 @@ use super::fake::{FakeStore, Fault};
 use super::record::{Born, ClaimRecord, Desired, GroupRecord, LeaseRecord, SeenPositions};
 use super::*;
 use crate::endpoint::{ErrorKind, LedgerEntry, LedgerStore, LedgerTopic, Result};
-use crate::model::{LinkName, Offset, OffsetRange, Route, TopicPartition};
+use crate::model::{Offset, OffsetRange, Route, TopicPartition};
 use crate::offsets::OffsetMap;
 use crate::runtime::tasks::TaskScope;
 
@@ -19,9 +19,14 @@ fn clusters() -> Clusters {
     Clusters { source: "paris-id".into(), target: "lyon-id".into() }
 }
 
+/// A process of its own.
+fn claimant() -> Claimant {
+    Claimant::new("dr".into())
+}
+
 async fn try_acquire(store: &FakeStore, scope: &TaskScope) -> Result<Ledger> {
     let progress = watch::Sender::new(Acquiring::Reading);
-    Ledger::acquire(Arc::new(store.clone()), &LinkName::from("dr"), clusters(), scope, &progress).await
+    Ledger::acquire(Arc::new(store.clone()), &claimant(), clusters(), scope, &progress).await
 }
 
 async fn acquire(store: &FakeStore, scope: &TaskScope) -> Ledger {
@@ -56,6 +61,24 @@ async fn a_successor_waits_out_a_lease_whose_holder_may_live() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_never_waits_for_itself_but_for_everybody_else_since() {
+    let (store, claimant) = (FakeStore::default(), claimant());
+    let progress = watch::Sender::new(Acquiring::Reading);
+    let tenure = || async {
+        let (scope, begun) = (TaskScope::new(), Instant::now());
+        let ledger = Ledger::acquire(Arc::new(store.clone()), &claimant, clusters(), &scope, &progress).await.unwrap();
+        let waited = begun.elapsed();
+        scope.stop().await;
+        drop(ledger);
+        waited
+    };
+    tenure().await;
+    assert!(tenure().await < Duration::from_secs(1), "its own lease");
+    abandoned(&store).await;
+    assert!(tenure().await >= LEASE, "another's lease");
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_holder_renews_a_waiting_one_never_claims_and_says_whom_it_waits_for() {
     let store = FakeStore::default();
     let scope = TaskScope::new();
@@ -63,8 +86,7 @@ async fn while_the_holder_renews_a_waiting_one_never_claims_and_says_whom_it_wai
     let (progress, seen) = watch::channel(Acquiring::Reading);
     let waiting = {
         let (store, scope) = (Arc::new(store.clone()), scope.clone());
-        let link = LinkName::from("dr");
-        tokio::spawn(async move { Ledger::acquire(store, &link, clusters(), &scope, &progress).await })
+        tokio::spawn(async move { Ledger::acquire(store, &claimant(), clusters(), &scope, &progress).await })
     };
     for _ in 0..600 {
         sleep(Duration::from_millis(100)).await;
@@ -194,8 +216,7 @@ async fn a_ledger_of_other_clusters_is_refused_by_name() {
     acquire(&store, &TaskScope::new()).await.release().await.unwrap();
     let progress = watch::Sender::new(Acquiring::Reading);
     let swapped = Clusters { source: "nice-id".into(), ..clusters() };
-    let link = LinkName::from("dr");
-    let result = Ledger::acquire(Arc::new(store.clone()), &link, swapped, &TaskScope::new(), &progress).await;
+    let result = Ledger::acquire(Arc::new(store.clone()), &claimant(), swapped, &TaskScope::new(), &progress).await;
     let error = result.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Denied);
     for name in ["dr", "paris-id", "lyon-id", "nice-id"] {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::{Error, ErrorKind, Result};
 use crate::ledger::record::{Desired, ResolutionRecord};
-use crate::ledger::{Acquiring, ControlRecord};
+use crate::ledger::{Acquiring, Claimant, ControlRecord};
 use crate::link::report::{GroupReport, LinkReport, Resolution, TranslateReport};
 use crate::link::session::Session;
 use crate::link::{LinkControl, LinkSettings, SourceSide, TargetSide, answers, upkeep};
@@ -28,6 +28,7 @@ pub struct Link {
     source: Arc<SourceSide>,
     target: Arc<TargetSide>,
     budget: MemoryBudget,
+    claimant: Claimant,
     state: Mutex<String>,
     session: Mutex<Option<Arc<Session>>>,
 }
@@ -36,6 +37,7 @@ impl Link {
     /// A link that does not run yet. `budget` is the process's, shared by all links.
     pub fn new(settings: LinkSettings, source: SourceSide, target: TargetSide, budget: MemoryBudget) -> Self {
         Self {
+            claimant: Claimant::new(settings.name.clone()),
             settings: Arc::new(settings),
             source: Arc::new(source),
             target: Arc::new(target),
@@ -77,7 +79,7 @@ impl Link {
         let (progress, acquiring) = watch::channel(Acquiring::Reading);
         let (settings, source, target) = (self.settings.clone(), self.source.clone(), self.target.clone());
         let started = {
-            let starting = Session::start(settings, source, target, &scope, &progress);
+            let starting = Session::start(settings, source, target, &self.claimant, &scope, &progress);
             tokio::select! {
                 started = starting => Some(started),
                 () = self.show(acquiring) => unreachable!("progress lives as long as the start"),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::endpoint::{Catalog, ClusterInfo, Error, ErrorKind, Result, TopicAdmin};
 use crate::ledger::record::BirthTopics;
-use crate::ledger::{self, Acquiring, Clusters, ControlRecord, Ledger};
+use crate::ledger::{self, Acquiring, Claimant, Clusters, ControlRecord, Ledger};
 use crate::link::settings::LinkSettings;
 use crate::link::sides::{SourceSide, TargetSide};
 use crate::metadata::groups::GroupState;
@@ -51,6 +51,7 @@ impl Session {
         settings: Arc<LinkSettings>,
         source: Arc<SourceSide>,
         target: Arc<TargetSide>,
+        claimant: &Claimant,
         scope: &TaskScope,
         progress: &watch::Sender<Acquiring>,
     ) -> Result<Self> {
@@ -65,7 +66,7 @@ impl Session {
         }
         prepare_ledger_topics(&settings.name, &*target.catalog, &*target.admin, clusters.1.brokers).await?;
         let ids = Clusters { source: from.clone(), target: to.clone() };
-        let ledger = Ledger::acquire(target.ledger.clone(), &settings.name, ids, scope, progress).await?;
+        let ledger = Ledger::acquire(target.ledger.clone(), claimant, ids, scope, progress).await?;
         let producer = match ledger.view().producer() {
             Some(producer) => producer,
             None => {

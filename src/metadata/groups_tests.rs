@@ -8,7 +8,7 @@ use super::groups::{GroupState, GroupVerdict, Groups, Mirrored, PositionVerdict}
 use crate::endpoint::memory::{Call, MemoryCluster};
 use crate::endpoint::{ErrorKind, GroupProtocol};
 use crate::ledger::record::GroupRecord;
-use crate::ledger::{Acquiring, Clusters, ControlRecord, Ledger};
+use crate::ledger::{Acquiring, Claimant, Clusters, ControlRecord, Ledger};
 use crate::model::{LeaderEpoch, Offset, OffsetRange, Run, TopicPartition};
 use crate::offsets::OffsetMap;
 use crate::policy::selection::Selection;
@@ -40,7 +40,7 @@ impl Twin {
         let (store, progress) = (Arc::new(target.ledger("dr")), watch::Sender::new(Acquiring::Reading));
         let scope = TaskScope::new();
         let ledger =
-            Ledger::acquire(store, &"dr".into(), clusters, &scope, &progress).await.expect("a new ledger is free");
+            Ledger::acquire(store, &Claimant::new("dr".into()), clusters, &scope, &progress).await.expect("a new ledger is free");
         let groups = groups(&source, &target, &ledger);
         Self { source, target, ledger, groups }
     }

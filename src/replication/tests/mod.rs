@@ -19,7 +19,7 @@ use crate::batch::{Record, encode_headers};
 use crate::endpoint::memory::MemoryCluster;
 use crate::endpoint::{Catalog, LedgerStore};
 use crate::ledger::record::ResolutionRecord;
-use crate::ledger::{Acquiring, Clusters, ControlRecord, Ledger, RouteMap, View};
+use crate::ledger::{Acquiring, Claimant, Clusters, ControlRecord, Ledger, RouteMap, View};
 use crate::model::{
     Halt, HaltReason, Offset, OffsetRange, PartitionState, ProducerIdentity, ProtectionLevel, Resolution, Route,
     TopicPartition,
@@ -136,7 +136,7 @@ impl Twin {
         let store: Arc<dyn LedgerStore> = Arc::new(self.target.ledger(LINK));
         let clusters = Clusters { source: "paris-id".into(), target: "lyon-id".into() };
         let progress = watch::Sender::new(Acquiring::Reading);
-        let ledger = Ledger::acquire(store, &LINK.into(), clusters, &scope, &progress)
+        let ledger = Ledger::acquire(store, &Claimant::new(LINK.into()), clusters, &scope, &progress)
             .await
             .expect("the ledger is free or waited for");
         let map_stalled = watch::Sender::new(false);
