@@ -27,8 +27,10 @@ soak: setup
 	TWINLOG_SOAK=1 bash -o pipefail -c 'cargo test --release --tests -- --test-threads=1 --nocapture 2>&1 \
 	  | tee tests/soak-output/$$(date -u +%Y-%m-%dT%H%MZ).txt'
 
+# In the development profile: what is built here serves `make test` too, and the demo needs no more speed.
 demo: setup
-	cargo run --release --example demo
+	cargo build --bin twinlog --example demo
+	@cargo run --quiet --example demo
 
 # SCENARIOS="copy start" runs only those; BENCH_ROUNDS=3 makes the tables medians. See bench/README.md.
 bench: setup

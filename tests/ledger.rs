@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 use twinlog::endpoint::{
-    ErrorKind, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Protocol, Security,
+    ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Protocol, Security,
 };
 use twinlog::ledger::record::{Desired, LeaseRecord};
 use twinlog::ledger::{Acquiring, Clusters, ControlRecord, Ledger, ProcessIdentity, View, topics};
@@ -17,7 +17,7 @@ use twinlog::model::{LinkName, Offset, OffsetRange, TopicPartition};
 use twinlog::offsets::OffsetMap;
 use twinlog::runtime::tasks::TaskScope;
 
-use support::{Cluster, shared_target, unique};
+use support::{Cluster, ClusterSpec, shared_target, unique};
 
 /// A ledger with its topics created, on a cluster shared with other tests.
 fn new_ledger(cluster: &Cluster) -> (LinkName, Arc<dyn LedgerStore>) {
@@ -48,6 +48,22 @@ fn entry(key: &str, value: &str) -> LedgerEntry {
     LedgerEntry { key: Bytes::copy_from_slice(key.as_bytes()), value: Some(Bytes::copy_from_slice(value.as_bytes())) }
 }
 
+/// Everything ever committed. A commit is acknowledged before its markers are written, so only a claim, which waits for
+/// them, makes sure that the end is the end.
+async fn read_settled(store: &dyn LedgerStore, topic: LedgerTopic) -> Vec<LedgerEntry> {
+    let _claim = claim(store).await;
+    read_to_end(&mut store.follow(topic).await.unwrap()).await
+}
+
+async fn claim(store: &dyn LedgerStore) -> Box<dyn LedgerAppender> {
+    loop {
+        match store.claim().await {
+            Ok(appender) => return appender,
+            Err(error) => assert_eq!(error.kind, ErrorKind::Retryable, "{error}"),
+        }
+    }
+}
+
 async fn read_to_end(follower: &mut Box<dyn LedgerFollower>) -> Vec<LedgerEntry> {
     let mut entries = Vec::new();
     loop {
@@ -66,7 +82,12 @@ async fn what_is_appended_is_followed_in_order_to_the_end_and_live() {
     let first = vec![entry("a", "1"), entry("b", "2"), tombstone];
     appender.append(LedgerTopic::Control, first.clone()).await.unwrap();
     let mut follower = store.follow(LedgerTopic::Control).await.unwrap();
-    assert_eq!(read_to_end(&mut follower).await, first);
+    let mut heard = read_to_end(&mut follower).await;
+    while heard.len() < first.len() {
+        let LedgerEvent::Entry(entry) = follower.next().await.unwrap() else { panic!("caught up twice") };
+        heard.push(entry);
+    }
+    assert_eq!(heard, first);
     let second: Vec<_> = (0..3000).map(|i| entry(&format!("key {i}"), "x")).collect();
     appender.append(LedgerTopic::Control, second.clone()).await.unwrap();
     for expected in second {
@@ -92,8 +113,8 @@ async fn a_second_claim_fences_the_first_and_what_it_left_open_is_never_seen() {
     let error = first.append(LedgerTopic::Map, vec![entry("by", "zombie")]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
     second.append(LedgerTopic::Control, vec![entry("by", "second")]).await.unwrap();
-    let mut follower = store.follow(LedgerTopic::Control).await.unwrap();
-    assert_eq!(read_to_end(&mut follower).await, [entry("by", "first"), entry("by", "second")]);
+    let survived = read_settled(&*store, LedgerTopic::Control).await;
+    assert_eq!(survived, [entry("by", "first"), entry("by", "second")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,6 +141,7 @@ async fn records_and_maps_survive_the_holder_and_a_clean_stop_lets_the_next_star
     ledger.release().await.unwrap();
     scope.stop().await;
 
+    drop(claim(&*store).await);
     let view = View::read(&*store).await.unwrap();
     assert_eq!(view.desired(), desired);
     assert!(view.lease().unwrap().released);
@@ -140,6 +162,7 @@ async fn a_holder_killed_on_this_machine_is_not_waited_for_but_one_that_may_live
     let (link, store) = new_ledger(shared_target());
     let scope = TaskScope::new();
     acquire(&store, &link, &scope).await.release().await.unwrap();
+    drop(claim(&*store).await);
     let lease = View::read(&*store).await.unwrap().lease().unwrap();
 
     let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
@@ -201,4 +224,45 @@ async fn an_append_takes_milliseconds_not_a_poll_quantum() {
     took.sort();
     println!("append p50 {:?}, p99 {:?}, max {:?}", took[100], took[198], took[199]);
     assert!(took[100] < Duration::from_millis(50), "{:?}", took[100]);
+}
+
+/// Private cluster: its only broker is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_killed_under_appends_costs_time_but_nothing_acknowledged() {
+    let cluster = Cluster::start(ClusterSpec::default());
+    let (_, store) = new_ledger(&cluster);
+    let mut appender = store.claim().await.unwrap();
+    let (mut acknowledged, mut failures) = (0, Vec::new());
+    for i in 0..60 {
+        if i % 20 == 10 {
+            cluster.only().kill9();
+            cluster.only().launch();
+        }
+        loop {
+            match appender
+                .append(LedgerTopic::Control, vec![entry(&i.to_string(), "x"), entry("last", &i.to_string())])
+                .await
+            {
+                Ok(()) => break,
+                Err(error) => {
+                    failures.push(error.clone());
+                    match error.kind {
+                        ErrorKind::Retryable => {}
+                        // What a holder of a lease would do by starting again.
+                        ErrorKind::Fenced | ErrorKind::Attach => appender = claim(&*store).await,
+                        _ => panic!("{error}"),
+                    }
+                }
+            }
+        }
+        acknowledged += 1;
+    }
+    println!("{} failures: {failures:#?}", failures.len());
+    drop(appender);
+    let entries = read_settled(&*store, LedgerTopic::Control).await;
+    let lost: Vec<i32> = (0..acknowledged).filter(|i| !entries.contains(&entry(&i.to_string(), "x"))).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(entries.last(), Some(&entry("last", "59")));
+    let halves = entries.chunks(2).filter(|pair| pair[1] != entry("last", std::str::from_utf8(&pair[0].key).unwrap()));
+    assert_eq!(halves.count(), 0, "both entries of an append or none");
 }

@@ -20,11 +20,11 @@ use support::access::User;
 use support::batch::{Batch, Codec, open};
 use support::cluster::{OLDER, Security};
 use support::load::{Load, LoadSpec};
-use support::oracle::{Twins, compare, next_records, standings};
+use support::oracle::{Twins, standings};
 use support::process;
 use support::raw::{Allow, Client, Connection, Election, Isolation};
-use support::record::{Record, Stored};
-use support::view::{Seen, View};
+use support::record::Record;
+use support::view::View;
 use support::{Cluster, ClusterSpec, Setup, Twinlog, scratch, shared_pair, shared_source, unique, until, until_some};
 
 use twinlog::config::Config;
@@ -96,66 +96,6 @@ fn committed_records_are_seen_and_aborted_ones_are_not() {
     assert_eq!(ids(), expected);
     // Six markers more than records of both kinds.
     assert_eq!(client.bounds(&topic, 0).unwrap(), (0, 6 * 11 + 6));
-}
-
-#[test]
-fn the_record_oracle_notices_every_kind_of_difference() {
-    let seen = |offset, id| Seen::of(&Stored { offset, append_time: false, record: Record::order(id, 100) });
-    let original: Vec<Seen> = (0..10).map(|i| seen(i, i as u64)).collect();
-    assert!(compare(&original, &original).is_none());
-    let shifted: Vec<Seen> = (0..10).map(|i| seen(i + 7, i as u64)).collect();
-    assert!(compare(&original, &shifted).is_none(), "offsets may differ");
-
-    let but = |change: &dyn Fn(&mut Vec<Seen>)| {
-        let mut copy = original.clone();
-        change(&mut copy);
-        compare(&original, &copy)
-    };
-    let lost = but(&|c| c.retain(|s| s.id != Some(4)));
-    assert_eq!((lost.missing, lost.is_prefix()), (1, false));
-    let tail = but(&|c| c.truncate(7));
-    assert_eq!((tail.behind, tail.is_prefix(), tail.is_none()), (3, true, false));
-    assert_eq!(but(&|c| c.push(seen(10, 9))).doubled, 1);
-    assert_eq!(but(&|c| c.insert(3, seen(3, 99))).foreign, 1);
-    assert_eq!(but(&|c| c.swap(2, 3)).reordered, 1);
-    assert_eq!(but(&|c| c[5].timestamp += 1).altered, 1);
-    assert_eq!(but(&|c| c[5].digest ^= 1).altered, 1);
-    assert_eq!(but(&|c| c[5].append_time = true).altered, 1);
-
-    // Records without an id are told apart by content, and equal ones by how often they occur.
-    let blank = |offset| Seen::of(&Stored { offset, append_time: false, record: Record::default() });
-    let equal: Vec<Seen> = (0..3).map(blank).collect();
-    assert!(compare(&equal, &equal).is_none());
-    assert_eq!(compare(&equal, &(0..4).map(blank).collect::<Vec<_>>()).doubled, 1);
-    assert_eq!(compare(&equal, &equal[..2]).behind, 1);
-}
-
-#[test]
-fn null_and_empty_differ_for_the_oracle() {
-    let digest = |record: Record| Seen::of(&Stored { offset: 0, append_time: false, record }).digest;
-    let empty = Record { key: Some(vec![]), ..Record::default() };
-    let header = |value| Record { headers: vec![(b"a".to_vec(), value)], ..Record::default() };
-    let twice = Record { headers: vec![(b"a".to_vec(), None), (b"a".to_vec(), None)], ..Record::default() };
-    let digests = [Record::default(), empty, header(None), header(Some(vec![])), twice].map(digest);
-    let different: std::collections::HashSet<u64> = digests.into_iter().collect();
-    assert_eq!(different.len(), digests.len());
-}
-
-#[test]
-fn the_group_oracle_counts_skipped_and_reread_records() {
-    let seen = |offset, id| Seen::of(&Stored { offset, append_time: false, record: Record::order(id, 100) });
-    // The source has a hole at 3..5; the copy is dense and lacks the last two.
-    let original: Vec<Seen> = [0, 1, 2, 5, 6, 7].iter().zip(0..).map(|(o, id)| seen(*o, id)).collect();
-    let copy: Vec<Seen> = (0..4).map(|i| seen(i, i as u64)).collect();
-    let next = |source, target| next_records(&original, &copy, source, target);
-    assert_eq!(next(3, 3), (0, 0), "in the hole: the record behind it");
-    assert_eq!(next(5, 3), (0, 0));
-    assert_eq!(next(2, 3), (1, 0));
-    assert_eq!(next(5, 1), (0, 2));
-    assert_eq!(next(6, 4), (0, 0), "the end of the copy is where its next record will be");
-    assert_eq!(next(8, 4), (0, 2));
-    assert_eq!(next(0, 0), (0, 0));
-    assert_eq!(next_records(&original, &[], 2, 0), (0, 2));
 }
 
 #[test]
@@ -286,6 +226,18 @@ fn a_secured_cluster_wants_trust_a_password_and_rights() {
     until(SOON, "the right is in force", || {
         topics("SCRAM-SHA-512", "reader", "reader-pw", Some(&ca)) == Some(vec![topic.clone()])
     });
+}
+
+#[test]
+fn the_usage_of_a_process_is_what_it_has_burnt() {
+    let usage = || process::usage_of(std::process::id()).unwrap();
+    let (before, held) = (usage(), vec![1u8; 64 << 20]);
+    let burn = || held.iter().map(|b| u64::from(*b)).sum::<u64>();
+    until(SOON, "half a second of CPU is burnt", || {
+        assert_eq!(burn(), 64 << 20);
+        usage().cpu >= before.cpu + Duration::from_millis(500)
+    });
+    assert!(usage().peak_bytes >= 64 << 20);
 }
 
 #[test]

@@ -76,7 +76,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_cluster_in_memory_keeps_a_ledger_as_every_store_must() {
         let cluster = MemoryCluster::new("memory");
-        let stores = ["a", "b", "c", "d"].map(|link| cluster.ledger(link));
+        let stores = ["a", "b", "c", "d", "e"].map(|link| cluster.ledger(link));
         ledger::all(&stores.each_ref().map(|store| store as _)).await;
     }
 }

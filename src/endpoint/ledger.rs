@@ -46,7 +46,8 @@ pub struct LedgerEntry {
 #[async_trait]
 pub trait LedgerStore: Send + Sync {
     /// Starts reading a topic committed from its beginning and goes on live. The first entries up to the end at the time
-    /// of the call are followed by one [`LedgerEvent::CaughtUp`].
+    /// of the call are followed by one [`LedgerEvent::CaughtUp`]. What was appended a moment before may come after it:
+    /// Kafka acknowledges a commit before it writes the markers that make it visible. Only a claim waits for them.
     async fn follow(&self, topic: LedgerTopic) -> Result<Box<dyn LedgerFollower>>;
     /// Fences every earlier appender of the link (aborting its open transaction) and returns the only one that may
     /// append. Call it only when the lease permits (DESIGN §6).

@@ -11,10 +11,9 @@ use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Produc
 /// A cluster that can be read continuously.
 pub trait Source: Send + Sync {
     /// Joins the shared fetch at `from` for committed records only (LSO, aborted data removed). No I/O happens here:
-    /// errors appear in [`Reader::next`]. `last_epoch` is the source leader epoch of the record at `from` − 1, with which
-    /// the broker detects that its log diverged from what was copied. It must be `UNKNOWN` where the last copied record
-    /// lies further below: another leader may have written what was left out since, and the broker would call that a
-    /// divergence.
+    /// errors appear in [`Reader::next`]. `last_epoch` is the source leader epoch of the record right below `from`, with
+    /// which the broker detects that its log diverged from what was copied; `UNKNOWN` if there is none, or a hole lies
+    /// there: an epoch older than the hole's would be answered as a divergence that never was (KIP-595).
     fn open(&self, route: &Route, from: Offset, last_epoch: LeaderEpoch) -> Box<dyn Reader>;
 }
 

@@ -115,6 +115,9 @@ impl Transactions {
         })?;
         let this = Self { cluster: cluster.alias.clone(), topic, producer, delivered, number: 0, abort_first: false };
         let begun = Instant::now();
+        // Asked before a broker is connected, librdkafka looks for the coordinator again only after 500 ms. Whatever
+        // fails here fails in the claim, with a better reason.
+        let _ = this.producer.client().fetch_metadata(Some(this.topic.as_str()), ATTEMPT);
         loop {
             match this.producer.init_transactions(ATTEMPT) {
                 Ok(()) => return Ok(this),

@@ -12,7 +12,7 @@ use crate::ledger::record::{Observed, SeenPositions, SourceEnd, SourceEnds, Want
 use crate::link::session::Session;
 use crate::metadata::groups::{GroupState, Groups, Mirrored};
 use crate::metadata::topics::Topics;
-use crate::model::{GroupId, TopicName, TopicPartition};
+use crate::model::{GroupId, Offset, PartitionState, TopicName, TopicPartition};
 use crate::runtime::tasks::TaskScope;
 use crate::telemetry::metrics::PassMetrics;
 
@@ -23,10 +23,18 @@ const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 /// What must survive the source's death is at most this old in the ledger (DESIGN §6).
 const OBSERVED_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Pause between looks at target partitions that stand still; two bulk requests per broker.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Pause between trims of the maps; retention works in minutes.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Starts the timers of a session in `scope`.
 pub(super) fn start(session: &Arc<Session>, scope: &TaskScope) {
     scope.spawn_until_stopped(keep_topics(session.clone()));
     scope.spawn_until_stopped(keep_bounds(session.clone()));
+    scope.spawn_until_stopped(keep_watch(session.clone()));
+    scope.spawn_until_stopped(keep_trimmed(session.clone()));
     scope.spawn_until_stopped(keep_map(session.clone()));
     scope.spawn_until_stopped(keep_groups(session.clone()));
 }
@@ -131,6 +139,53 @@ fn end_of(bounds: Bounds) -> SourceEnd {
 /// The wall clock, milliseconds since 1970, for people and the ledger.
 pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// Looks again at target partitions that stand still: an unclean election or a stranger there is otherwise noticed only by
+/// the next ack (facts/live-measurements §3b.4).
+async fn keep_watch(session: Arc<Session>) {
+    let mut ticks = every(WATCH_INTERVAL);
+    let mut left_at: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
+    loop {
+        ticks.tick().await;
+        let mut still = Vec::new();
+        let mut ends = BTreeMap::new();
+        for monitor in session.supervisor.monitors() {
+            let target = monitor.route().target.clone();
+            let Some((_, end)) = monitor.position() else { continue };
+            if left_at.get(&target) == Some(&end) && matches!(monitor.state(), PartitionState::Replicating { .. }) {
+                still.push((monitor, end));
+            }
+            ends.insert(target, end);
+        }
+        left_at = ends;
+        let partitions: Vec<TopicPartition> = still.iter().map(|(m, _)| m.route().target.clone()).collect();
+        let answers = session.target.catalog.bounds(&partitions).await;
+        for ((monitor, end), answer) in still.into_iter().zip(answers) {
+            let unmoved = monitor.position().is_some_and(|(_, now)| now == end);
+            if unmoved && answer.is_ok_and(|bounds| bounds.high_watermark != end) {
+                monitor.doubt();
+            }
+        }
+    }
+}
+
+/// Forgets the part of each map that lies below both log starts: no group can ask for it any more.
+async fn keep_trimmed(session: Arc<Session>) {
+    let mut ticks = every(TRIM_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let monitors = session.supervisor.monitors();
+        let sources: Vec<TopicPartition> = monitors.iter().map(|m| m.route().source.clone()).collect();
+        let targets: Vec<TopicPartition> = monitors.iter().map(|m| m.route().target.clone()).collect();
+        let (ours, theirs) =
+            tokio::join!(session.source.catalog.bounds(&sources), session.target.catalog.bounds(&targets));
+        for ((monitor, ours), theirs) in monitors.iter().zip(ours).zip(theirs) {
+            if let (Ok(ours), Ok(theirs), Some(map)) = (ours, theirs, monitor.map()) {
+                map.lock().expect("no panic while held").trim(ours.log_start, theirs.log_start);
+            }
+        }
+    }
 }
 
 async fn keep_map(session: Arc<Session>) {

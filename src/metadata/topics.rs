@@ -42,6 +42,8 @@ pub struct Topics {
     vanished: BTreeMap<TopicName, Instant>,
     configs_compared: Option<Instant>,
     config_problems: BTreeMap<TopicName, String>,
+    /// Settings the target's brokers know; empty until asked.
+    known_settings: BTreeSet<String>,
     wanted: BTreeMap<TopicName, Wanted>,
 }
 
@@ -73,6 +75,7 @@ impl Topics {
             vanished: BTreeMap::new(),
             configs_compared: None,
             config_problems: BTreeMap::new(),
+            known_settings: BTreeSet::new(),
             wanted: BTreeMap::new(),
         }
     }
@@ -120,6 +123,7 @@ impl Topics {
             return Ok(());
         }
         let brokers = self.target.cluster().await?.brokers;
+        self.learn_known_settings(existing).await?;
         let configs = self.source.topic_configs(&missing).await;
         let mut created = Vec::new();
         for (name, configs) in missing.iter().zip(configs) {
@@ -143,6 +147,17 @@ impl Topics {
         Ok(())
     }
 
+    /// Any topic of the target tells which settings its brokers know; a ledger topic is there and readable by right.
+    async fn learn_known_settings(&mut self, existing: &BTreeMap<TopicName, TopicInfo>) -> Result<()> {
+        let ledger = existing.keys().find(|name| name.as_str().starts_with("__twinlog."));
+        if let (true, Some(any)) = (self.known_settings.is_empty(), ledger.or(existing.keys().next())) {
+            let configs = self.target.topic_configs(std::slice::from_ref(any)).await;
+            let configs = configs.into_iter().next().expect("one answer per topic asked for")?;
+            self.known_settings = configs.into_keys().collect();
+        }
+        Ok(())
+    }
+
     async fn create(
         &mut self,
         source: &TopicInfo,
@@ -151,7 +166,8 @@ impl Topics {
         brokers: usize,
     ) -> Result<()> {
         let replication = self.replication(source, brokers);
-        let wanted = topic_config::wanted(configs, self.rules.retention, replication, None);
+        let wanted =
+            topic_config::wanted(configs, |n| self.known_settings.contains(n), self.rules.retention, replication, None);
         let spec = TopicSpec {
             name: target.clone(),
             partitions: source.partitions.len() as i32,
@@ -254,7 +270,8 @@ impl Topics {
         replicas: i16,
     ) -> Result<()> {
         let limit = theirs.get("max.message.bytes").and_then(|e| e.value.as_deref()).and_then(|v| v.parse().ok());
-        let wanted = topic_config::wanted(ours, self.rules.retention, replicas, limit);
+        let wanted =
+            topic_config::wanted(ours, |name| theirs.contains_key(name), self.rules.retention, replicas, limit);
         let changes = topic_config::changes(&wanted.now, theirs);
         if !changes.is_empty() {
             self.admin.change_configs(target, &changes).await?;

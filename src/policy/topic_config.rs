@@ -50,11 +50,12 @@ pub struct Wanted {
     pub after_hand_over: BTreeMap<String, String>,
 }
 
-/// The settings a target topic should have. `replication` is the target's replication factor, `target_max_message_bytes`
-/// the limit the target topic has or would inherit (`None` when unknown). Overrides the source's brokers do not know are
-/// left out.
+/// The settings a target topic should have. `known` are the settings the target's brokers know: others are left out
+/// (4.0 no longer has what 3.9 had, and has what 2.8 had not). `replication` is the target's replication factor,
+/// `target_max_message_bytes` the limit the target topic has or would inherit (`None` when unknown).
 pub fn wanted(
     source: &Configs,
+    known: impl Fn(&str) -> bool,
     retention: Retention,
     replication: i16,
     target_max_message_bytes: Option<i64>,
@@ -71,9 +72,7 @@ pub fn wanted(
         if let Some(value) = now.remove(name) {
             after_hand_over.insert(name.to_owned(), value);
         }
-        if source.contains_key(name) {
-            now.insert(name.to_owned(), value.to_owned());
-        }
+        now.insert(name.to_owned(), value.to_owned());
     }
     // A source whose limit was lowered later may hold larger batches; the target's inherited limit must not be below.
     if let Some(limit) = effective("max.message.bytes").and_then(|v| v.parse::<i64>().ok())
@@ -98,6 +97,7 @@ pub fn wanted(
             now.insert("retention.bytes".into(), "-1".into());
         }
     }
+    now.retain(|name, _| known(name));
     Wanted { now, after_hand_over }
 }
 
@@ -132,10 +132,24 @@ mod tests {
     }
     use ConfigOrigin::{Inherited, Topic};
 
+    /// A target that knows what the source knows.
+    fn of(source: &Configs) -> impl Fn(&str) -> bool + '_ {
+        |name| source.contains_key(name)
+    }
+
+    #[test]
+    fn what_the_targets_brokers_do_not_know_is_left_out_and_what_only_they_know_is_overridden() {
+        let old = configs(&[("message.timestamp.difference.max.ms", "5", Topic), ("segment.ms", "7", Topic)]);
+        let known = |name: &str| matches!(name, "segment.ms" | "message.timestamp.after.max.ms");
+        let expected = [("message.timestamp.after.max.ms", MAX_LONG), ("segment.ms", "7")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(wanted(&old, known, Retention::Same, 1, None).now, BTreeMap::from(expected));
+    }
+
     #[test]
     fn only_the_topics_own_settings_travel() {
         let source = configs(&[("cleanup.policy", "compact", Topic), ("segment.bytes", "1000", Inherited)]);
-        let w = wanted(&source, Retention::Same, 3, None);
+        let w = wanted(&source, of(&source), Retention::Same, 3, None);
         assert_eq!(w.now, BTreeMap::from([("cleanup.policy".into(), "compact".into())]));
     }
 
@@ -147,7 +161,7 @@ mod tests {
             ("message.timestamp.after.max.ms", "3600000", Inherited),
             ("unclean.leader.election.enable", "true", Topic),
         ]);
-        let w = wanted(&source, Retention::Same, 3, None);
+        let w = wanted(&source, of(&source), Retention::Same, 3, None);
         assert_eq!(w.now["compression.type"], "producer");
         assert_eq!(w.now["message.timestamp.type"], "CreateTime");
         assert_eq!(w.now["message.timestamp.after.max.ms"], MAX_LONG);
@@ -159,14 +173,19 @@ mod tests {
     #[test]
     fn message_size_is_raised_to_the_sources_and_never_lowered() {
         let source = configs(&[("max.message.bytes", "2000000", Inherited)]);
-        assert_eq!(wanted(&source, Retention::Same, 1, Some(1_048_588)).now["max.message.bytes"], "2000000");
-        assert!(!wanted(&source, Retention::Same, 1, Some(3_000_000)).now.contains_key("max.message.bytes"));
+        assert_eq!(
+            wanted(&source, of(&source), Retention::Same, 1, Some(1_048_588)).now["max.message.bytes"],
+            "2000000"
+        );
+        assert!(
+            !wanted(&source, of(&source), Retention::Same, 1, Some(3_000_000)).now.contains_key("max.message.bytes")
+        );
     }
 
     #[test]
     fn min_isr_never_exceeds_the_replicas_there_are() {
         let source = configs(&[("min.insync.replicas", "2", Topic)]);
-        let w = wanted(&source, Retention::Same, 1, None);
+        let w = wanted(&source, of(&source), Retention::Same, 1, None);
         assert_eq!(
             (w.now["min.insync.replicas"].as_str(), w.after_hand_over["min.insync.replicas"].as_str()),
             ("1", "2")
@@ -177,11 +196,14 @@ mod tests {
     fn retention_can_be_longer_but_never_shorter() {
         let at_least = Retention::AtLeast(Duration::from_secs(86_400));
         let short = configs(&[("retention.ms", "1000", Topic), ("retention.bytes", "5", Topic)]);
-        let w = wanted(&short, at_least, 1, None);
+        let w = wanted(&short, of(&short), at_least, 1, None);
         assert_eq!((w.now["retention.ms"].as_str(), w.now["retention.bytes"].as_str()), ("86400000", "-1"));
         for (value, expected) in [("-1", Some("-1")), ("99999999999", Some("99999999999"))] {
             let source = configs(&[("retention.ms", value, Topic)]);
-            assert_eq!(wanted(&source, at_least, 1, None).now.get("retention.ms").map(String::as_str), expected);
+            assert_eq!(
+                wanted(&source, of(&source), at_least, 1, None).now.get("retention.ms").map(String::as_str),
+                expected
+            );
         }
     }
 

@@ -25,6 +25,8 @@ pub struct RouteMonitor {
     /// Bytes of record batches copied by this process.
     pub bytes: AtomicU64,
     pub(super) metrics: RouteMetrics,
+    /// Woken when the target was seen to end elsewhere than the map says.
+    pub(super) doubted: Notify,
     /// Woken when an operator decided about this route.
     pub(super) decided: Notify,
 }
@@ -58,6 +60,7 @@ impl RouteMonitor {
             lag: Mutex::default(),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            doubted: Notify::new(),
             decided: Notify::new(),
         }
     }
@@ -137,6 +140,11 @@ impl RouteMonitor {
     /// Wakes a halted partition: an operator decided.
     pub fn decide(&self) {
         self.decided.notify_one();
+    }
+
+    /// Makes a replicating partition attach again: the target ends elsewhere than where we left it.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
     }
 
     /// Puts the newest anchor into the map; called right before its changes are taken for a flush.

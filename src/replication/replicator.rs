@@ -189,14 +189,12 @@ impl Flow<'_> {
         let mut nothing = 0;
         loop {
             let may_read = self.ready.is_none() && self.window.len() < WINDOW_MAX;
-            // One batch in flight where producer state does not protect: what failed is probed before it is repeated.
-            let slot = self.level == ProtectionLevel::Guarded || self.window.is_empty();
             let (ready, owed) = match &mut self.ready {
                 Some(ready) => (Some(&ready.batch), &mut ready.owed),
                 None => (None, &mut nothing),
             };
             let unpaid = *owed > 0;
-            let may_send = ready.is_some() && !unpaid && slot;
+            let may_send = ready.is_some() && !unpaid;
             // Acks before new work: else a fast source would grow the window while durable batches keep their memory.
             tokio::select! {
                 biased;
@@ -205,6 +203,7 @@ impl Flow<'_> {
                     Ok(()) => pace.reset(),
                     Err(ended) => return ended,
                 },
+                () = self.replicator.monitor.doubted.notified() => return self.doubted(),
                 () = until_flushed(&mut map_stalled), if *ends.map_stalled.borrow() => {}
                 () = ends.rate.pass(owed), if unpaid => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send && !*ends.map_stalled.borrow() => match sent {
@@ -239,6 +238,7 @@ impl Flow<'_> {
         };
         if level != self.level {
             self.level = level;
+            self.writer.limit_in_flight(level == ProtectionLevel::ProbeOnly);
             self.replicator.monitor.enter(PartitionState::Replicating { level });
         }
     }
@@ -294,6 +294,12 @@ impl Flow<'_> {
             tracing::warn!(route = %self.replicator.route(), "stopped with batches in flight; the next start matches them");
         }
         Ended::Stopped
+    }
+
+    /// An idle partition learns nothing from acks: somebody else looked.
+    fn doubted(&self) -> Ended {
+        let message = format!("{} does not end where it was left", self.replicator.route().target);
+        Ended::Failed(Error::new(ErrorKind::Attach, message))
     }
 
     fn source_failed(&self, error: Error) -> Ended {

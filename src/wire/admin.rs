@@ -23,8 +23,10 @@ use crate::wire::fault::{error_needing, in_their_words};
 
 /// How long the controller may take to finish a change, and we wait for its word.
 const CHANGE: Duration = Duration::from_secs(30);
-/// A new controller is looked for this often before the caller is told.
-const CONTROLLER_TRIES: usize = 8;
+/// A broker that is not ready is asked this often, with pauses, before the caller is told.
+const TRIES: usize = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const NOT_CONTROLLER: i16 = 41;
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -95,17 +97,24 @@ impl TopicAdmin for Cluster {
             .with_transaction_timeout_ms(CHANGE.as_millis() as i32)
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1);
-        let connection = self.any().await?;
-        let answer = connection.call(request).await?;
         let right = "IdempotentWrite on the cluster, or Write on some topic,";
-        match error_needing(right, answer.error_code, format_args!("{}: allocate a producer id", connection.peer())) {
-            Some(error) => Err(error),
-            None if answer.producer_id.0 < 0 => Err(Error::new(
-                ErrorKind::Protocol,
-                format!("{}: it allocated the producer id {}", connection.peer(), answer.producer_id.0),
-            )),
-            None => Ok(ProducerIdentity { id: answer.producer_id.0, epoch: answer.producer_epoch }),
+        let mut pace = Pace::new(FIRST_PAUSE, LONGEST_PAUSE);
+        for last in (0..TRIES).map(|n| n + 1 == TRIES) {
+            let connection = self.any().await?;
+            let answer = connection.call(request.clone()).await?;
+            let what = format!("{}: allocate a producer id", connection.peer());
+            match error_needing(right, answer.error_code, &what) {
+                // A broker that just started is still fetching its block of ids.
+                Some(error) if error.is_retryable() && !last => sleep(pace.next_delay()).await,
+                Some(error) => return Err(error),
+                None if answer.producer_id.0 < 0 => {
+                    let why = format!("{what}: the broker answers with {}", answer.producer_id.0);
+                    return Err(Error::new(ErrorKind::Protocol, why));
+                }
+                None => return Ok(ProducerIdentity { id: answer.producer_id.0, epoch: answer.producer_epoch }),
+            }
         }
+        unreachable!("the last try returns")
     }
 
     async fn producer_expiration_ms(&self) -> Result<i64> {
@@ -125,9 +134,9 @@ async fn change<R: Request + Clone + 'static>(
     right: String,
     verdict: impl Fn(&R::Response) -> Option<(i16, Option<StrBytes>)>,
 ) -> Result<()> {
-    let mut pace = Pace::new(Duration::from_millis(50), Duration::from_secs(1));
+    let mut pace = Pace::new(FIRST_PAUSE, LONGEST_PAUSE);
     let what = format!("cluster {}: {attempted}", cluster.alias());
-    let mut tries = CONTROLLER_TRIES;
+    let mut tries = TRIES;
     loop {
         let connection = cluster.controller().await?;
         // Twice the time: the controller's own limit is to be heard before ours runs out.

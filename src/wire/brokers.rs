@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{MetadataRequest, TopicName as WireName};
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName as WireName};
 use kafka_protocol::protocol::StrBytes;
 use rand::seq::SliceRandom;
 use tokio::sync::Mutex as Turn;
@@ -21,6 +21,11 @@ use crate::wire::metadata::{Leader, Metadata};
 
 /// Metadata is asked for at most this often.
 const REFRESH_PACE: Duration = Duration::from_millis(100);
+/// A broker that says nothing to a question about metadata for this long is left for another one. Frozen brokers are
+/// declared dead by the others after about as long (`broker.session.timeout.ms`, 9 s).
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many brokers are asked before the caller is told.
+const METADATA_TRIES: usize = 2;
 /// A broker that could not be reached is left alone for a moment: at first this long, later up to the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -210,6 +215,21 @@ impl Cluster {
     }
 
     async fn load(&self) -> Result<()> {
+        let mut tries = METADATA_TRIES;
+        let answer = loop {
+            tries -= 1;
+            match self.ask_for_metadata().await {
+                Err(error) if error.is_retryable() && tries > 0 => {}
+                outcome => break outcome?,
+            }
+        };
+        self.metadata().absorb(self.alias(), answer);
+        // The cluster is known now: its own brokers take over from the bootstrap list.
+        self.slots().retain(|slot, _| matches!(slot, Slot::Broker(_)));
+        Ok(())
+    }
+
+    async fn ask_for_metadata(&self) -> Result<MetadataResponse> {
         let connection = self.any().await?;
         let wanted = self.metadata().wanted();
         let topics = wanted.iter().map(|name| {
@@ -218,14 +238,11 @@ impl Cluster {
         });
         let request =
             MetadataRequest::default().with_topics(Some(topics.collect())).with_allow_auto_topic_creation(false);
-        let answer = connection.call(request).await?;
-        if let Some(error) = error_of(answer.error_code, connection.peer()) {
-            return Err(error);
+        let answer = connection.start(request, METADATA_TIMEOUT).await?;
+        match error_of(answer.error_code, connection.peer()) {
+            Some(error) => Err(error),
+            None => Ok(answer),
         }
-        self.metadata().absorb(self.alias(), answer);
-        // The cluster is known now: its own brokers take over from the bootstrap list.
-        self.slots().retain(|slot, _| matches!(slot, Slot::Broker(_)));
-        Ok(())
     }
 
     async fn address(&self, broker_id: i32) -> Result<Address> {
@@ -321,17 +338,5 @@ fn addresses(alias: &str, list: &str) -> Result<Vec<Address>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bootstrap_lists_are_read_and_nonsense_is_named_by_its_key() {
-        let good = addresses("lyon", "a:1, b.example:9092,[::1]:3,").expect("a good list");
-        assert_eq!(good.iter().map(Address::to_string).collect::<Vec<_>>(), ["a:1", "b.example:9092", "[::1]:3"]);
-        for bad in ["", "a", "a:", ":1", "a:0", "a:99999", "::1:3", "a:1,b"] {
-            let error = addresses("lyon", bad).expect_err(bad);
-            assert_eq!(error.kind, ErrorKind::Denied);
-            assert!(error.message.contains("clusters.lyon.bootstrap"), "{error}");
-        }
-    }
-}
+#[path = "brokers_tests.rs"]
+mod tests;

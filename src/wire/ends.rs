@@ -1,6 +1,7 @@
 //! Ends of partitions in bulk: one ListOffsets per question and leader, answers in the order asked.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use futures::future::join_all;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -10,9 +11,11 @@ use kafka_protocol::protocol::StrBytes;
 use crate::endpoint::{Error, ErrorKind, Result};
 use crate::model::{LeaderEpoch, Offset, TopicName, TopicPartition};
 use crate::wire::brokers::Cluster;
-use crate::wire::connection::DEFAULT_TIMEOUT;
 use crate::wire::fault::error_needing;
 use crate::wire::metadata::Leader;
+
+/// A leader that says nothing for this long does not hold up the others' answers any more.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a leader is asked about each partition.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +122,7 @@ async fn ask_leader(
         }
         Err(error) => return failed(&error),
     };
-    let started: Vec<_> = questions.iter().map(|q| connection.start(request(asked, *q), DEFAULT_TIMEOUT)).collect();
+    let started: Vec<_> = questions.iter().map(|q| connection.start(request(asked, *q), PATIENCE)).collect();
     let mut told = Vec::with_capacity(started.len());
     for answer in started {
         match answer.await {

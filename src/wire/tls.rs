@@ -80,7 +80,8 @@ fn explain(alias: &str, host: &str, address: &str, error: &io::Error) -> Error {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     let at = format!("broker {address}");
     match tls {
-        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => denied(
+        // A bad signature: the authority's name is known here, but with another key, as when it was made anew.
+        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => denied(
             alias,
             format!(
                 "{at}: its certificate comes from an authority that is not trusted here; put that authority's PEM file \
@@ -109,3 +110,7 @@ fn explain(alias: &str, host: &str, address: &str, error: &io::Error) -> Error {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

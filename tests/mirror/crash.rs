@@ -2,27 +2,8 @@
 
 use super::*;
 use crate::support::load::{Load, LoadSpec};
-use crate::support::{shared_pair, until};
-
-/// A small deterministic generator, so that a failing run can be repeated by its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Dice {
-        let seed = std::env::var("TWINLOG_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64)
-        });
-        println!("TWINLOG_SEED={seed}");
-        Dice(seed | 1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
+use crate::support::{dice, shared_pair, until};
+use rand::Rng;
 
 fn fast_load(topic: &str, first_id: u64) -> LoadSpec {
     LoadSpec { pause: Duration::from_millis(1), first_id, transaction_every: Some(20), ..LoadSpec::new(topic, 3) }
@@ -31,7 +12,7 @@ fn fast_load(topic: &str, first_id: u64) -> LoadSpec {
 #[test]
 fn kill_9_at_random_moments_loses_and_doubles_nothing() {
     let (source, target) = shared_pair();
-    let (topic, mut dice) = (unique("killed"), Dice::new());
+    let (topic, mut dice) = (unique("killed"), dice());
     source.client().create_topic(&topic, 3, &[]).unwrap();
     let loads = [0, 1 << 40].map(|first| Load::start(addresses(source), fast_load(&topic, first)));
     let mirror = twinlog(link(source, target, &[&topic], &[]));
@@ -40,7 +21,7 @@ fn kill_9_at_random_moments_loses_and_doubles_nothing() {
         mirror.start();
         let copied = || mirror.metric("twinlog_records_total").unwrap_or(0.0);
         until(SOON, "records flow", || copied() > 0.0);
-        std::thread::sleep(Duration::from_millis(dice.below(1500)));
+        std::thread::sleep(Duration::from_millis(dice.random_range(0..1500)));
         // What the source has and the target has not is on its way: the loads never pause for longer than a batch.
         let mut both = twins(source, target, &topic);
         let behind = both.difference().unwrap().behind;

@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
+mod brokers;
 mod copy;
 mod crash;
 mod groups;
@@ -15,17 +17,12 @@ use support::batch::{Batch, Codec};
 use support::oracle::Twins;
 use support::raw::Client;
 use support::record::Record;
-use support::{Cluster, Setup, Twinlog, unique};
+use support::{Cluster, Setup, Twinlog, rounds, unique};
 
 /// The binary under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_twinlog");
 /// Long enough for a loaded machine; waits end as soon as their condition holds.
 const SOON: Duration = Duration::from_secs(60);
-
-/// How often a scenario is repeated: few rounds in `make test`, the full count in `make soak`.
-fn rounds(few: usize, full: usize) -> usize {
-    if std::env::var_os("TWINLOG_SOAK").is_some() { full } else { few }
-}
 
 /// A link of its own name over two clusters.
 fn link(source: &Cluster, target: &Cluster, topics: &[&str], groups: &[&str]) -> Setup {
@@ -49,5 +46,5 @@ fn twins<'a>(source: &'a Cluster, target: &'a Cluster, topic: &str) -> Twins<'a>
 }
 
 fn addresses(cluster: &Cluster) -> Vec<std::net::SocketAddr> {
-    cluster.brokers().iter().map(|broker| broker.address()).collect()
+    cluster.brokers().iter().map(|broker| broker.inner_address()).collect()
 }

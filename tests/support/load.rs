@@ -30,6 +30,9 @@ pub struct LoadSpec {
     pub pause: Duration,
     /// Every n-th batch is instead a transaction over all partitions; every second one of them aborts.
     pub transaction_every: Option<u64>,
+    /// Its transactional id; one of its own when not set. A load under the id of a former one first ends what that one
+    /// left open, as an application does that is started again.
+    pub transactional_id: Option<String>,
     /// First id; two loads of one topic must not share ids.
     pub first_id: u64,
     /// Stops by itself after so many acknowledged records.
@@ -47,6 +50,7 @@ impl LoadSpec {
             record_size: 300,
             pause: Duration::from_millis(5),
             transaction_every: None,
+            transactional_id: None,
             first_id: 0,
             records: u64::MAX,
         }
@@ -161,7 +165,7 @@ impl Writer {
     fn run(mut self) {
         let client = Client::clone(&self.client);
         let Some(mut plain) = self.insist(|| client.producer(None)) else { return };
-        let id = unique("load");
+        let id = self.spec.transactional_id.clone().unwrap_or_else(|| unique("load"));
         let mut transactional = None;
         for turn in 0.. {
             if self.stopped() || self.acknowledged.load(Ordering::Relaxed) >= self.spec.records {

@@ -35,6 +35,11 @@ impl Process {
         self.child.id()
     }
 
+    /// What it has used so far, by the operating system's account.
+    pub fn usage(&self) -> Usage {
+        usage_of(self.pid()).unwrap_or_else(|| panic!("{} has ended", self.name))
+    }
+
     /// Where its output is.
     pub fn log(&self) -> &Path {
         &self.log
@@ -106,6 +111,27 @@ impl Drop for Process {
             eprintln!("{}", self.tail());
         }
     }
+}
+
+/// What a process has used since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// User and system time.
+    pub cpu: Duration,
+    /// Most memory resident at any time, in bytes.
+    pub peak_bytes: u64,
+}
+
+/// Usage of a running process.
+pub fn usage_of(pid: u32) -> Option<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name: state is field 3, so fields 14 and 15 (user and system time) are numbers 11 and 12 from there.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?;
+    // Linux counts these times in hundredths of a second for every program (USER_HZ).
+    Some(Usage { cpu: Duration::from_millis(ticks * 10), peak_bytes: peak.parse::<u64>().ok()? * 1024 })
 }
 
 /// The same command under `setpriv --pdeathsig KILL`, which execs it: it keeps the pid and dies with its parent thread.

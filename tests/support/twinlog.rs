@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::access::User;
 use super::cluster::Cluster;
 use super::port::Port;
-use super::process::Process;
+use super::process::{Process, Usage};
 use super::scratch::Scratch;
 use super::until;
 
@@ -203,6 +203,11 @@ impl Twinlog {
     /// Its pid, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.daemon().as_ref().map(Process::pid)
+    }
+
+    /// What the daemon has used since it started.
+    pub fn usage(&self) -> Usage {
+        self.daemon().as_ref().expect("the daemon runs").usage()
     }
 
     /// Panics with its last output when the daemon has ended by itself.

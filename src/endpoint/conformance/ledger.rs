@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use super::stage::within;
-use crate::endpoint::{ErrorKind, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic};
+use crate::endpoint::{
+    ErrorKind, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, MAX_LEDGER_VALUE_BYTES,
+};
 
 /// Runs the whole suite, each truth on an unused ledger of its own.
-pub async fn all(unused: &[&dyn LedgerStore; 4]) {
+pub async fn all(unused: &[&dyn LedgerStore; 5]) {
     a_follower_catches_up_once_and_then_hears_every_append(unused[0]).await;
     the_topics_of_a_ledger_are_apart(unused[1]).await;
     a_successor_fences_and_nothing_of_the_fenced_appears(unused[2]).await;
     a_dropped_wait_loses_no_entry(unused[3]).await;
+    the_largest_value_is_taken(unused[4]).await;
 }
 
 /// What is there first, then one word that this was all, then what comes, in the order of appending.
@@ -68,6 +71,16 @@ pub async fn a_dropped_wait_loses_no_entry(store: &dyn LedgerStore) {
         owner.append(LedgerTopic::Map, appended.clone()).await.expect("the owner appends");
         assert_eq!(take(&mut *follower, 1).await, appended);
     }
+}
+
+/// Up to [`MAX_LEDGER_VALUE_BYTES`], beside others.
+pub async fn the_largest_value_is_taken(store: &dyn LedgerStore) {
+    let owner = store.claim().await.expect("a ledger is claimed");
+    let mut large = entries(0..3);
+    large[1].value = Some(vec![7; MAX_LEDGER_VALUE_BYTES].into());
+    owner.append(LedgerTopic::Control, large.clone()).await.expect("the owner appends");
+    let mut follower = store.follow(LedgerTopic::Control).await.expect("a ledger is followed");
+    assert!(take(&mut *follower, 3).await == large, "the largest value comes back as it was");
 }
 
 /// Every third is a tombstone.

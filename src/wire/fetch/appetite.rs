@@ -4,8 +4,9 @@
 const LEAST: u32 = 64 * 1024;
 /// Asked for first.
 const FIRST: u32 = 1024 * 1024;
-/// Partitions that should find room in one response where the sizes allow it.
-const SHARES: u32 = 4;
+/// Partitions that should find room in one response where the sizes allow it; not so many that their sections would be
+/// copied out of the frame.
+const SHARES: u32 = 6;
 
 /// The size of the next response of a shuttle. A batch above it comes alone and whole, whatever its size (KIP-74).
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::endpoint::{Error, ErrorKind, Result};
 use crate::wire::fetch::cursor::Cursor;
 use crate::wire::{ApiKey, Connection};
 
-/// Isolation level of the committed view: the broker serves below the last stable offset and names aborted transactions.
+/// Isolation level of the committed view: brokers serve up to the last stable offset and name aborted transactions.
 const READ_COMMITTED: i8 = 1;
 /// First version that names topics by id.
 const BY_ID: i16 = 13;

@@ -1,7 +1,7 @@
 //! The shared fetch of the batches plane: any number of readers over one connection and one request per broker.
 //!
 //! A [`Reader`] is a queue. The *desk* finds its partition's leader; that broker's *shuttle* fetches for all partitions
-//! the broker leads; problems of one partition go back to the desk, or through a second look, and never stop the others.
+//! the broker leads; a partition with a problem goes back to the desk, or to a second look, and never stops the others.
 
 mod appetite;
 mod cursor;
@@ -9,6 +9,7 @@ mod desk;
 mod examine;
 mod exchange;
 mod feed;
+mod harvest;
 mod plan;
 mod shuttle;
 mod slice;
@@ -50,7 +51,7 @@ impl FetchSettings {
         let response_bytes = (budget_bytes / 4).clamp(64 << 10, 32 << 20) as u32;
         Self {
             response_bytes,
-            partition_bytes: response_bytes.min(1 << 20),
+            partition_bytes: (response_bytes / 6).max(32 << 10),
             buffered_bytes: u64::from(response_bytes),
             wait: Duration::from_millis(500),
         }

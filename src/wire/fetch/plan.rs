@@ -19,6 +19,10 @@ const FEW: usize = 64;
 /// How long an idle partition among many is not asked for.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
+/// However many partitions there are, so many unread bytes each may have. Where too many stall at that, what is unread
+/// is given back.
+const LEAST_CAP: u64 = 64 * 1024;
+
 /// The next fetch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -33,18 +37,20 @@ pub(super) struct Plan {
 /// Makes the plans of one shuttle.
 #[derive(Debug)]
 pub(super) struct Planner {
-    unread_cap: u64,
+    budget_bytes: u64,
+    most_unread_bytes: u64,
     next_sweep: Instant,
 }
 
 impl Planner {
-    /// Partitions are left out while their unread bytes are at the cap.
-    pub(super) fn new(unread_cap: u64) -> Self {
-        Self { unread_cap, next_sweep: Instant::now() }
+    /// Partitions are left out while their unread bytes are at a cap: their part of a quarter of the budget, but never
+    /// more than `most_unread_bytes`.
+    pub(super) fn new(budget_bytes: u64, most_unread_bytes: u64) -> Self {
+        Self { budget_bytes, most_unread_bytes, next_sweep: Instant::now() }
     }
 
-    /// Plans the next fetch, and lets go of cursors that nobody reads. `bell` is rung when one that is left out for want
-    /// of room has room again.
+    /// Plans the next fetch, and lets go of cursors that nobody reads. `bell` is rung when one that is left out for
+    /// want of room has room again.
     pub(super) fn plan(&mut self, ring: &mut VecDeque<Box<Cursor>>, bell: &Arc<Notify>, now: Instant) -> Plan {
         let is_crowded = ring.len() > FEW;
         if is_crowded && now < self.next_sweep {
@@ -72,8 +78,10 @@ impl Planner {
         most: usize,
     ) -> Plan {
         let mut plan = Plan { asked: Vec::new(), left_out_lively: false, until: None };
+        let part = self.budget_bytes / 4 / (ring.len().max(1) as u64);
+        let cap = part.max(LEAST_CAP).min(self.most_unread_bytes);
         for (place, cursor) in ring.iter().enumerate().filter(|(_, cursor)| wanted(cursor)) {
-            match cursor.feed.standing(self.unread_cap, bell) {
+            match cursor.feed.standing(cap, bell) {
                 Standing::Open => plan.asked.push(place),
                 Standing::Full { lively } => plan.left_out_lively |= lively,
                 Standing::Left => {}
@@ -83,5 +91,43 @@ impl Planner {
             }
         }
         plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LeaderEpoch, Offset, Route, TopicPartition};
+    use crate::wire::fetch::feed::Feed;
+
+    #[tokio::test(start_paused = true)]
+    async fn among_many_only_busy_partitions_are_asked_for_between_sweeps() {
+        let feeds: Vec<_> = (0..200).map(|_| Feed::new()).collect();
+        let mut readers: Vec<_> = feeds.iter().map(Feed::reader).collect();
+        let cursors = feeds.iter().zip(0..).map(|(feed, partition)| {
+            let at = TopicPartition::new("orders", partition);
+            let route = Route { source: at.clone(), source_id: None, target: at, target_id: None };
+            let mut cursor = Cursor::new(&route, Offset(9), LeaderEpoch(0), feed.clone());
+            cursor.last_stable = Offset(if partition == 150 { 10 } else { 9 });
+            cursor
+        });
+        let (mut ring, bell) = (cursors.collect::<VecDeque<_>>(), Arc::default());
+        let mut planner = Planner::new(16 << 20, 4 << 20);
+        // Nobody is busy for having just begun.
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let now = Instant::now();
+        let sweep = planner.plan(&mut ring, &bell, now);
+        assert_eq!((sweep.asked.len(), sweep.until), (200, None));
+        planner.done(&sweep, now);
+        let between = planner.plan(&mut ring, &bell, now);
+        assert_eq!((between.asked.as_slice(), between.until), (&[150][..], Some(now + SWEEP_EVERY)));
+        planner.done(&between, now);
+        readers.truncate(190);
+        let next = planner.plan(&mut ring, &bell, now + SWEEP_EVERY);
+        assert_eq!((next.asked.len(), ring.len()), (190, 190), "who left is let go");
+        // When nobody is busy nothing is lost by asking for all.
+        ring[150].last_stable = Offset(9);
+        planner.done(&next, now + SWEEP_EVERY);
+        assert_eq!(planner.plan(&mut ring, &bell, now + SWEEP_EVERY).until, None);
     }
 }

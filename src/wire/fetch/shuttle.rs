@@ -7,25 +7,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use kafka_protocol::messages::fetch_response::PartitionData;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use crate::endpoint::{Error, ErrorKind, Result};
-use crate::model::{Batch, Offset, Payload};
-use crate::runtime::memory::{Permit, Reservation};
+use crate::endpoint::Result;
+use crate::runtime::memory::Reservation;
 use crate::runtime::retry::Pace;
 use crate::wire::Connection;
+use crate::wire::fetch::Shared;
 use crate::wire::fetch::appetite::Appetite;
 use crate::wire::fetch::cursor::Cursor;
-use crate::wire::fetch::desk::{Doubt, Mail};
-use crate::wire::fetch::exchange::{Answers, Measure, fetch, frame_bytes};
-use crate::wire::fetch::feed::{OVERHEAD_BYTES, Unread};
-use crate::wire::fetch::slice::{Aborted, Slices, slice};
-use crate::wire::fetch::verdict::{Verdict, verdict};
-use crate::wire::fetch::{Shared, plan::Plan, plan::Planner};
+use crate::wire::fetch::desk::Mail;
+use crate::wire::fetch::exchange::{Measure, fetch, frame_bytes};
+use crate::wire::fetch::harvest::Harvest;
+use crate::wire::fetch::plan::{Plan, Planner};
 
 /// A shuttle without partitions closes its connection after this.
 const LINGER: Duration = Duration::from_secs(30);
@@ -34,11 +30,9 @@ const BRIEF: Duration = Duration::from_millis(10);
 /// For so long after a partition joined, more are expected.
 const SETTLING: Duration = Duration::from_secs(1);
 /// Unread bytes are given back, when memory is short, after nobody read them for this long.
-const STALLED: Duration = Duration::from_secs(1);
+const STALLED: Duration = Duration::from_secs(2);
 /// How often a shuttle that cannot go looks after memory that could be given back.
 const LOOK: Duration = Duration::from_millis(250);
-/// A section smaller than this part of its frame is copied out, so that a reader who stalls on it does not pin the rest.
-const PINNED_PART: u64 = 8;
 /// The longest throttling obeyed in one go.
 const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 
@@ -62,7 +56,7 @@ impl Shuttle {
     pub(super) fn new(shared: Arc<Shared>, broker_id: i32, inbox: mpsc::UnboundedReceiver<Box<Cursor>>) -> Self {
         Self {
             appetite: Self::appetite(&shared),
-            planner: Planner::new(shared.settings.buffered_bytes),
+            planner: Planner::new(shared.budget.total_bytes(), shared.settings.buffered_bytes),
             broker_id,
             inbox,
             ring: VecDeque::new(),
@@ -143,7 +137,9 @@ impl Shuttle {
         let answers = fetch(connection, &asked, measure).await?;
         let throttle = answers.throttle.min(LONGEST_THROTTLE);
         self.planner.done(&plan, Instant::now());
-        self.take(plan, answers, reservation);
+        self.appetite.came(answers.record_bytes);
+        let ring = std::mem::take(&mut self.ring);
+        self.ring = Harvest::new(&self.shared).bring_in(ring, &plan.asked, answers, reservation);
         if !throttle.is_zero() {
             // The broker would not read our next request before that anyway.
             sleep(throttle).await;
@@ -211,118 +207,4 @@ impl Shuttle {
             self.ring.iter_mut().for_each(|cursor| cursor.give_back(STALLED));
         }
     }
-
-    /// Hands out what came, and turns the ring: who was asked stays in front only if others came before it and left no
-    /// room, so the first in the ring that has anything is served by every fetch.
-    fn take(&mut self, plan: Plan, answers: Answers, reservation: Reservation) {
-        self.appetite.came(answers.record_bytes);
-        let mut answered = answers.partitions.into_iter().peekable();
-        let mut waiting: Vec<Option<Box<Cursor>>> = std::mem::take(&mut self.ring).into_iter().map(Some).collect();
-        let (mut back, mut yields) = (VecDeque::new(), Vec::new());
-        let mut pinned_bytes = answers.bytes;
-        let mut is_served = false;
-        for (order, place) in plan.asked.into_iter().enumerate() {
-            let Some((_, mut data)) = answered.next_if(|(answer, _)| *answer == order) else { continue };
-            let Some(cursor) = waiting[place].take() else { continue };
-            let Some(mut cursor) = self.judge(cursor, &data) else { continue };
-            cursor.last_stable = Offset(data.last_stable_offset);
-            let section = data.records.take().unwrap_or_default();
-            if section.is_empty() {
-                if is_served {
-                    waiting[place] = Some(cursor);
-                } else if cursor.next < cursor.last_stable && answers.throttle.is_zero() {
-                    // Room was left, yet nothing came although the stable offset is ahead: maybe a hole at the end.
-                    self.shared.mail(Mail::Doubtful(cursor, Doubt::TrailingHole));
-                } else {
-                    back.push_back(cursor);
-                }
-                continue;
-            }
-            let (section, copy) = self.detach(section, answers.bytes);
-            let slices = slice(section, cursor.next, cursor.epoch, aborted(&data));
-            pinned_bytes += slices.slices.len() as u64 * OVERHEAD_BYTES;
-            yields.push((cursor, slices, copy, std::mem::replace(&mut is_served, true)));
-        }
-        let frame = reservation.settle(pinned_bytes);
-        for (cursor, slices, copy, came_later) in yields {
-            back.extend(self.deliver(cursor, slices, copy.unwrap_or_else(|| frame.clone()), came_later));
-        }
-        self.ring = waiting.into_iter().flatten().chain(back).collect();
-    }
-
-    /// Sends a partition with a problem where that is solved; answers the others back.
-    fn judge(&self, mut cursor: Box<Cursor>, data: &PartitionData) -> Option<Box<Cursor>> {
-        match verdict(self.shared.cluster.alias(), &cursor, data) {
-            Verdict::Good => {
-                cursor.recovered();
-                return Some(cursor);
-            }
-            Verdict::Moved(broker_id, epoch) => {
-                self.shared.cluster.leader_hint(&cursor.at, broker_id, epoch);
-                self.shared.mail(Mail::Seeking(cursor));
-            }
-            Verdict::Astray(error) => self.shared.mail(Mail::Astray(cursor, error)),
-            Verdict::OutOfRange => self.shared.mail(Mail::Doubtful(cursor, Doubt::OutOfRange)),
-            Verdict::Damaged(error) => self.damaged(cursor, error),
-            Verdict::Fatal(error) => cursor.feed.fail(error),
-        }
-        None
-    }
-
-    fn damaged(&self, mut cursor: Box<Cursor>, error: Error) {
-        if cursor.is_damaged_again() {
-            cursor.feed.fail(error);
-        } else {
-            self.shared.mail(Mail::Astray(cursor, error));
-        }
-    }
-
-    /// Copies a small section out of a large frame, under memory of its own, if there is some.
-    fn detach(&self, section: Bytes, frame_bytes: u64) -> (Bytes, Option<Permit>) {
-        let bytes = section.len() as u64;
-        if bytes * PINNED_PART >= frame_bytes {
-            return (section, None);
-        }
-        match self.shared.budget.try_reserve(bytes) {
-            Some(reservation) => (Bytes::copy_from_slice(&section), Some(reservation.settle(bytes))),
-            None => (section, None),
-        }
-    }
-
-    /// Passes slices on to the reader; answers the cursor back if it can go on here.
-    fn deliver(
-        &self,
-        mut cursor: Box<Cursor>,
-        slices: Slices,
-        permit: Permit,
-        came_later: bool,
-    ) -> Option<Box<Cursor>> {
-        let progressed = slices.next > cursor.next;
-        if progressed {
-            let batches = slices.slices.into_iter().map(|slice| {
-                let permit = matches!(slice.payload, Payload::Batches(_)).then(|| permit.clone());
-                let batch = Batch { range: slice.range, payload: slice.payload, permit };
-                Unread { batch, epoch_below: slice.epoch_below }
-            });
-            let batches = batches.collect();
-            cursor.advance(slices.next, slices.epoch, batches);
-        }
-        let what = || format!("{}: {}", self.shared.cluster.alias(), cursor.at);
-        let error = match slices.flaw {
-            Some(flaw) => Error::new(ErrorKind::Corrupt, format!("{}: {flaw}", what())),
-            // Brokers since 0.10.1 send the first batch of a response whole (KIP-74).
-            None if !progressed && !came_later => {
-                let sentence = format!("{}: only part of the batch at offset {} was sent", what(), cursor.next);
-                Error::new(ErrorKind::Corrupt, sentence)
-            }
-            None => return Some(cursor),
-        };
-        self.damaged(cursor, error);
-        None
-    }
-}
-
-fn aborted(data: &PartitionData) -> Vec<Aborted> {
-    let listed = data.aborted_transactions.iter().flatten();
-    listed.map(|a| Aborted { producer_id: a.producer_id.0, first: Offset(a.first_offset) }).collect()
 }

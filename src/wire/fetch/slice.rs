@@ -48,7 +48,7 @@ pub(super) struct Slices {
 /// Slices a records section as a broker serves it for `from` under read_committed: the first batch may begin below
 /// `from`, the last may be torn, and `aborted` names the aborted transactions that reach into it.
 ///
-/// Offsets between batches, and within batches where records are missing, are proven empty: the log goes on behind them.
+/// Offsets between batches, and those within batches where records are missing, are proven empty: the log goes on.
 /// Nothing is concluded about offsets behind the last batch. Checksums are verified of all that is opened or left out;
 /// a batch passed unopened keeps its checksum and the target verifies it.
 pub(super) fn slice(section: Bytes, from: Offset, epoch: LeaderEpoch, aborted: Vec<Aborted>) -> Slices {

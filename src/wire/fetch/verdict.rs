@@ -34,7 +34,7 @@ pub(super) fn verdict(who: &str, cursor: &Cursor, data: &PartitionData) -> Verdi
             // KIP-320: below `next` the leader's log is not the one that was read.
             let end = Offset(diverging.end_offset.clamp(0, cursor.next.0));
             let sentence = format!(
-                "{what}: what was read below it under leader epoch {} is gone, the leader's log differs from offset {end} on",
+                "{what}: what was read below it under leader epoch {} is gone: the leader's log differs from {end} on",
                 cursor.epoch
             );
             return Verdict::Fatal(Error::new(ErrorKind::Truncated(end), sentence));

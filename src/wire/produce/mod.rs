@@ -6,6 +6,8 @@
 
 mod attach;
 mod lane;
+#[cfg(test)]
+mod lane_tests;
 mod lanes;
 mod limits;
 mod outbox;

@@ -140,9 +140,6 @@ fn damage_stops_behind_the_good_batches() {
     assert_eq!(shown(&slices), ["0..3: [0, 1, 2]"]);
     assert!(slices.flaw.is_some_and(|flaw| flaw.to_string().contains("checksum")));
     // Taken for a control batch on the word of a damaged bit, its records would be lost.
-    let turned = damaged_at(data(builder(3), 3..4), 22 - 1 + 1);
-    let bits = i16::from_be_bytes([turned.bytes[21], turned.bytes[22]]);
-    assert_eq!(bits, 1, "the codec changed; the target's checksum finds that");
     let mut control = data(builder(3), 3..4).bytes.to_vec();
     control[22] |= 1 << 5;
     let control = RawBatch::parse(control.into()).expect("the header still parses");
@@ -173,8 +170,8 @@ fn entry() -> impl Strategy<Value = Entry> {
     ]
 }
 
-/// A log as a broker stores it, the offsets a read_committed consumer sees, and its aborted transactions with their last
-/// offset.
+/// A log as a broker stores it, the offsets a read_committed consumer sees, and its aborted transactions with the
+/// offset of their markers.
 #[derive(Debug, Default)]
 struct Log {
     batches: Vec<RawBatch>,
@@ -274,7 +271,8 @@ proptest! {
     ) {
         let slices = slice(noise.into(), Offset(from), EPOCH, Vec::new());
         prop_assert!(slices.next >= Offset(from));
-        let mut bytes = section(&[data(builder(0), 0..5), end(Marker::Commit, 5, 1), data(builder(6), [6, 9])]).to_vec();
+        let batches = [data(builder(0), 0..5), end(Marker::Commit, 5, 1), data(builder(6), [6, 9])];
+        let mut bytes = section(&batches).to_vec();
         for (at, value) in flips {
             let at = at.index(bytes.len());
             bytes[at] = value;

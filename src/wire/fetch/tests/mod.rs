@@ -86,7 +86,7 @@ async fn failure(mut reader: Box<dyn Reader>) -> Error {
 
 #[tokio::test]
 async fn partitions_that_crowd_each_other_out_of_responses_are_never_taken_for_empty() {
-    // 30 × 8 KiB in each of 40 partitions, in responses of 64 KiB: most answers are empty while the stable offset is ahead.
+    // 30 × 8 KiB in each of 40 partitions, 64 KiB a response: most answers are empty while the stable offset is ahead.
     let settings = FetchSettings { partition_bytes: 16 << 10, ..FetchSettings::for_budget(256 << 10) };
     let rig = Rig::new(1, world((0..40).map(|_| dense(30, 8 << 10))), settings, 256 << 10).await;
     let readers: Vec<_> = (0..40).map(|partition| rig.open(partition)).collect();
