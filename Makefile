@@ -32,5 +32,9 @@ demo: setup
 	cargo build --bin twinlog --example demo
 	@cargo run --quiet --example demo
 
+# SCENARIOS="copy start" runs only those; BENCH_ROUNDS=3 makes the tables medians. See bench/README.md.
 bench: setup
-	cargo bench
+	mkdir -p bench/results
+	cargo bench --no-run
+	bash -o pipefail -c '{ cargo bench --quiet --bench batch && cargo bench --quiet --bench mirror -- $(SCENARIOS); } \
+	  | tee bench/results/$$(date -u +%Y-%m-%dT%H%MZ).txt'

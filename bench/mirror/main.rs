@@ -72,6 +72,7 @@ impl Bench {
             self.source.only().pid(),
             self.target.only().pid()
         );
+        println!("MirrorMaker 2's JVM: {}", mm2::jvm().join(" "));
         println!("{}", usage::machine());
     }
 }
