@@ -11,7 +11,7 @@ use twinlog::endpoint::{
     ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Protocol, Security,
 };
 use twinlog::ledger::record::{Desired, LeaseRecord};
-use twinlog::ledger::{Acquiring, Clusters, ControlRecord, Ledger, ProcessIdentity, View, topics};
+use twinlog::ledger::{Acquiring, Claimant, Clusters, ControlRecord, Ledger, ProcessIdentity, View, topics};
 use twinlog::librdkafka::{ClusterAccess, RdLedgerStore};
 use twinlog::model::{LinkName, Offset, OffsetRange, TopicPartition};
 use twinlog::offsets::OffsetMap;
@@ -41,7 +41,7 @@ fn clusters() -> Clusters {
 
 async fn acquire(store: &Arc<dyn LedgerStore>, link: &LinkName, scope: &TaskScope) -> Ledger {
     let progress = watch::Sender::new(Acquiring::Reading);
-    Ledger::acquire(store.clone(), link, clusters(), scope, &progress).await.unwrap()
+    Ledger::acquire(store.clone(), &Claimant::new(link.clone()), clusters(), scope, &progress).await.unwrap()
 }
 
 fn entry(key: &str, value: &str) -> LedgerEntry {
@@ -230,7 +230,7 @@ async fn an_append_takes_milliseconds_not_a_poll_quantum() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_killed_under_appends_costs_time_but_nothing_acknowledged() {
     let cluster = Cluster::start(ClusterSpec::default());
-    let (_, store) = new_ledger(&cluster);
+    let (link, store) = new_ledger(&cluster);
     let mut appender = store.claim().await.unwrap();
     let (mut acknowledged, mut failures) = (0, Vec::new());
     for i in 0..60 {
@@ -261,7 +261,9 @@ async fn a_broker_killed_under_appends_costs_time_but_nothing_acknowledged() {
     drop(appender);
     let entries = read_settled(&*store, LedgerTopic::Control).await;
     let lost: Vec<i32> = (0..acknowledged).filter(|i| !entries.contains(&entry(&i.to_string(), "x"))).collect();
-    assert!(lost.is_empty(), "{lost:?}");
+    // For the one who has to find out why.
+    let log = || cluster.only().dump(topics::specs(&link, 1)[0].name.as_str(), 0);
+    assert!(lost.is_empty(), "{lost:?} in\n{}", log());
     assert_eq!(entries.last(), Some(&entry("last", "59")));
     let halves = entries.chunks(2).filter(|pair| pair[1] != entry("last", std::str::from_utf8(&pair[0].key).unwrap()));
     assert_eq!(halves.count(), 0, "both entries of an append or none");

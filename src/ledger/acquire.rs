@@ -100,8 +100,7 @@ impl Acquisition<'_> {
         self.check_clusters(reading.view())?;
         self.wait_for_unheard(&decided_on, reading.view()).await;
         let process = self.claimant.process.clone();
-        let record =
-            LeaseRecord { holder, process, renewal: 0, released: false, at_ms: wall_clock_ms() };
+        let record = LeaseRecord { holder, process, renewal: 0, released: false, at_ms: wall_clock_ms() };
         self.claimant.holds_as(holder);
         let sent = Instant::now();
         let mut records = vec![ControlRecord::Lease(record.clone())];
@@ -206,8 +205,10 @@ impl Acquisition<'_> {
     }
 
     fn silent(&self) -> Error {
-        let message =
-            format!("link {}: our own mark in the ledger's topics did not come back within {READ_BACK:?}", self.claimant.link);
+        let message = format!(
+            "link {}: our own mark in the ledger's topics did not come back within {READ_BACK:?}",
+            self.claimant.link
+        );
         Error::new(ErrorKind::Retryable, message)
     }
 }

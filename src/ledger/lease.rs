@@ -118,7 +118,8 @@ impl Sighting {
     /// The rule of DESIGN §6: wait the lease out since the last append seen, unless every holder on record has released
     /// it or `is_over` for certain.
     pub fn turn(&self, is_over: impl Fn(Uuid, &ProcessIdentity) -> bool) -> Turn {
-        let lease_over = self.lease.as_ref().is_none_or(|lease| lease.released || is_over(lease.holder, &lease.process));
+        let lease_over =
+            self.lease.as_ref().is_none_or(|lease| lease.released || is_over(lease.holder, &lease.process));
         let claimer = self.claim.as_ref().filter(|claim| self.lease.as_ref().is_none_or(|l| l.holder != claim.holder));
         if lease_over && claimer.is_none_or(|claim| is_over(claim.holder, &claim.process)) {
             Turn::Now

@@ -59,7 +59,8 @@ impl Ledger {
         scope: &TaskScope,
         progress: &watch::Sender<Acquiring>,
     ) -> Result<Ledger> {
-        let Acquired { view, appender, lease, record } = acquire::acquire(&*store, claimant, &clusters, progress).await?;
+        let Acquired { view, appender, lease, record } =
+            acquire::acquire(&*store, claimant, &clusters, progress).await?;
         let (tasks, renewing) = (scope.child(), scope.child());
         let queue = Queue::start(&claimant.link, appender.clone(), view.clone(), lease.clone(), &tasks);
         let last_lease = renewal::start(record, queue.clone(), lease.clone(), &renewing);

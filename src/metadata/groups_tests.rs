@@ -39,8 +39,9 @@ impl Twin {
         let clusters = Clusters { source: "paris-id".into(), target: "lyon-id".into() };
         let (store, progress) = (Arc::new(target.ledger("dr")), watch::Sender::new(Acquiring::Reading));
         let scope = TaskScope::new();
-        let ledger =
-            Ledger::acquire(store, &Claimant::new("dr".into()), clusters, &scope, &progress).await.expect("a new ledger is free");
+        let ledger = Ledger::acquire(store, &Claimant::new("dr".into()), clusters, &scope, &progress)
+            .await
+            .expect("a new ledger is free");
         let groups = groups(&source, &target, &ledger);
         Self { source, target, ledger, groups }
     }
