@@ -3,6 +3,7 @@
 //! It serves its own events, only while somebody waits for them: rdkafka's `ThreadedProducer` would turn in circles for
 //! the last millisecond of each of its 100 ms polls (measured: 1 % of a core per producer, for ever).
 
+use std::collections::HashSet;
 use std::sync::mpsc as reports;
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,10 @@ struct Transactions {
     number: usize,
     /// The last transaction failed and could not be aborted yet.
     abort_first: bool,
+    /// What the last transaction that succeeded wrote.
+    last: Vec<LedgerEntry>,
+    /// An abort may have taken the last transaction along.
+    repeat_last: bool,
 }
 
 struct Context {
@@ -122,7 +127,16 @@ impl Transactions {
             let (kind, what) = explain(&e);
             Error::new(kind, format!("cluster {}: cannot create a producer: {what}", cluster.alias))
         })?;
-        let this = Self { cluster: cluster.alias.clone(), topic, producer, delivered, number: 0, abort_first: false };
+        let this = Self {
+            cluster: cluster.alias.clone(),
+            topic,
+            producer,
+            delivered,
+            number: 0,
+            abort_first: false,
+            last: Vec::new(),
+            repeat_last: false,
+        };
         let begun = Instant::now();
         // Asked before a broker is connected, librdkafka looks for the coordinator again only after 500 ms. Whatever
         // fails here fails in the claim, with a better reason.
@@ -142,10 +156,17 @@ impl Transactions {
     }
 
     /// One transaction. Returns once its outcome is certain, however long a broker keeps it open.
+    ///
+    /// After an abort the transaction before it is written again. Kafka 4.3.1 acknowledges a commit before its marker is
+    /// written, and a coordinator that dies between the two and comes back can complete the transaction without the marker
+    /// (seen when one broker was coordinator and leader: `CompleteCommit` in its log, no marker in ours). The next marker
+    /// then decides for both transactions, and if it aborts, takes back what was acknowledged.
     fn append(&mut self, entries: &[LedgerEntry]) -> Result<()> {
         if self.abort_first {
             self.abort()?;
         }
+        let entries = if self.repeat_last { latest_of(&self.last, entries) } else { entries.to_vec() };
+        let entries = &entries[..];
         self.number += 1;
         self.producer.begin_transaction().map_err(|e| self.failed("begin a transaction", &e))?;
         // Whatever fails from here on leaves a transaction to abort.
@@ -154,6 +175,8 @@ impl Transactions {
         match result {
             Ok(()) => {
                 self.abort_first = false;
+                self.repeat_last = false;
+                self.last = entries.to_vec();
                 Ok(())
             }
             Err(error) => {
@@ -242,6 +265,7 @@ impl Transactions {
             match self.producer.abort_transaction(ABORT_ATTEMPT) {
                 Ok(()) => {
                     self.abort_first = false;
+                    self.repeat_last = true;
                     return Ok(());
                 }
                 Err(KafkaError::Transaction(e)) if e.is_retriable() && begun.elapsed() < DELIVERY_TIMEOUT => {
@@ -288,6 +312,13 @@ impl Transactions {
     }
 }
 
+/// Both, in order, without the values that a later one replaces.
+fn latest_of(earlier: &[LedgerEntry], later: &[LedgerEntry]) -> Vec<LedgerEntry> {
+    let replaced: HashSet<&[u8]> = later.iter().map(|entry| &entry.key[..]).collect();
+    let kept = earlier.iter().filter(|entry| !replaced.contains(&entry.key[..]));
+    kept.chain(later).cloned().collect()
+}
+
 fn set_for_writing(config: &mut ClientConfig, transactional_id: &str) {
     config
         .set("transactional.id", transactional_id)
@@ -298,4 +329,19 @@ fn set_for_writing(config: &mut ClientConfig, transactional_id: &str) {
         .set("retry.backoff.ms", "20")
         .set("retry.backoff.max.ms", "500")
         .set("compression.type", "lz4");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repetition_brings_back_no_value_that_was_replaced() {
+        let entry = |key: &'static str, value: &'static str| LedgerEntry { key: key.into(), value: Some(value.into()) };
+        let earlier = [entry("a", "1"), entry("b", "1")];
+        assert_eq!(
+            latest_of(&earlier, &[entry("b", "2"), entry("c", "2")]),
+            [entry("a", "1"), entry("b", "2"), entry("c", "2")]
+        );
+    }
 }
