@@ -50,6 +50,7 @@ impl Twin {
             naming: Naming::Identity,
             replication: None,
             retention: Retention::Same,
+            deletion_grace: Duration::from_secs(30),
         };
         let settings = LinkSettings {
             name: "dr".into(),

@@ -31,6 +31,12 @@ const NEVER_COPIED: [&str; 9] = [
     "message.format.version",
 ];
 
+/// Decide how long a record can be read. Their values in force travel, wherever the source has them from: by another
+/// default of its own brokers the target would delete what the source still has. All other settings that the source
+/// inherits are inherited on the target too.
+const LIFETIME: [&str; 5] =
+    ["cleanup.policy", "retention.ms", "retention.bytes", "delete.retention.ms", "min.compaction.lag.ms"];
+
 /// Overridden on the target while mirrored, so that it stores what it is sent (facts/raw-batches §4.1).
 const OVERRIDDEN: [(&str, &str); 5] = [
     ("message.timestamp.type", "CreateTime"),
@@ -66,6 +72,7 @@ pub fn wanted(
         .keys()
         .filter(|name| !NEVER_COPIED.contains(&name.as_str()))
         .filter_map(|name| Some((name.clone(), own(name)?)))
+        .chain(LIFETIME.iter().filter_map(|name| Some(((*name).to_owned(), effective(name)?))))
         .collect();
     let mut after_hand_over = BTreeMap::new();
     for (name, value) in OVERRIDDEN {
@@ -93,12 +100,17 @@ pub fn wanted(
             now.insert("retention.ms".into(), least_ms.to_string());
         }
         // A size bound could still delete earlier.
-        if own("retention.bytes").is_some() {
+        if now.contains_key("retention.bytes") {
             now.insert("retention.bytes".into(), "-1".into());
         }
     }
     now.retain(|name, _| known(name));
     Wanted { now, after_hand_over }
+}
+
+/// Whether a topic stores the times it is sent, not those of its brokers.
+pub fn keeps_times(target: &Configs) -> bool {
+    target.get("message.timestamp.type").and_then(|e| e.value.as_deref()) == Some("CreateTime")
 }
 
 /// The changes that turn the target's own settings into `wanted`. Settings Twinlog does not manage (never-copied ones) are
@@ -151,6 +163,15 @@ mod tests {
         let source = configs(&[("cleanup.policy", "compact", Topic), ("segment.bytes", "1000", Inherited)]);
         let w = wanted(&source, of(&source), Retention::Same, 3, None);
         assert_eq!(w.now, BTreeMap::from([("cleanup.policy".into(), "compact".into())]));
+    }
+
+    #[test]
+    fn what_decides_how_long_records_live_travels_also_when_the_source_inherits_it() {
+        let source = configs(&[("retention.ms", "500", Inherited), ("segment.ms", "7", Inherited)]);
+        let w = wanted(&source, of(&source), Retention::Same, 3, None);
+        assert_eq!(w.now, BTreeMap::from([("retention.ms".into(), "500".into())]));
+        let at_least = wanted(&source, of(&source), Retention::AtLeast(Duration::from_millis(400)), 3, None);
+        assert_eq!(at_least.now["retention.ms"], "500", "the target's own default could be shorter");
     }
 
     #[test]
