@@ -81,7 +81,8 @@ pub fn wanted(
         }
         now.insert(name.to_owned(), value.to_owned());
     }
-    // A source whose limit was lowered later may hold larger batches; the target's inherited limit must not be below.
+    // Never lowered: a source whose limit was lowered later may hold larger batches that are yet to be copied.
+    now.remove("max.message.bytes");
     if let Some(limit) = effective("max.message.bytes").and_then(|v| v.parse::<i64>().ok())
         && target_max_message_bytes.is_none_or(|target| target < limit)
     {
@@ -193,14 +194,16 @@ mod tests {
 
     #[test]
     fn message_size_is_raised_to_the_sources_and_never_lowered() {
-        let source = configs(&[("max.message.bytes", "2000000", Inherited)]);
-        assert_eq!(
-            wanted(&source, of(&source), Retention::Same, 1, Some(1_048_588)).now["max.message.bytes"],
-            "2000000"
-        );
-        assert!(
-            !wanted(&source, of(&source), Retention::Same, 1, Some(3_000_000)).now.contains_key("max.message.bytes")
-        );
+        for origin in [Inherited, Topic] {
+            let source = configs(&[("max.message.bytes", "2000000", origin)]);
+            let limit = |target| {
+                let now = wanted(&source, of(&source), Retention::Same, 1, target).now;
+                now.get("max.message.bytes").cloned()
+            };
+            assert_eq!(limit(Some(1_048_588)).as_deref(), Some("2000000"));
+            assert_eq!(limit(None).as_deref(), Some("2000000"));
+            assert_eq!(limit(Some(3_000_000)), None);
+        }
     }
 
     #[test]
