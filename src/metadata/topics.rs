@@ -52,6 +52,8 @@ pub struct Topics {
 /// What a pass found.
 #[derive(Debug, Default)]
 pub struct TopicsReport {
+    /// Source topics to be mirrored, with the number of their partitions, whether or not a route to them exists yet.
+    pub sources: BTreeMap<TopicName, i32>,
     /// All routes of the link, by source topic.
     pub routes: Vec<Route>,
     /// Sentences, each naming a topic, what is wrong and what to do.
@@ -92,6 +94,7 @@ impl Topics {
             .filter(|topic| self.rules.selection.takes_topic(&topic.name, topic.internal))
             .map(|topic| (topic.name.clone(), topic))
             .collect();
+        let sources = selected.values().map(|t| (t.name.clone(), t.partitions.len() as i32)).collect();
         for (target, sources) in self.rules.naming.collisions(selected.keys()) {
             problems.push(format!(
                 "topics {sources:?} would all be written to {target} on the target: change naming or exclude all but one"
@@ -111,7 +114,8 @@ impl Topics {
             .filter(|(_, wanted)| !wanted.after_hand_over.is_empty())
             .map(|(source, wanted)| (self.rules.naming.target(source), wanted.after_hand_over.clone()))
             .collect();
-        Ok(TopicsReport { routes: self.routes.values().flatten().cloned().collect(), problems, after_hand_over })
+        let routes = self.routes.values().flatten().cloned().collect();
+        Ok(TopicsReport { sources, routes, problems, after_hand_over })
     }
 
     async fn create_missing(

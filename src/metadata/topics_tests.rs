@@ -192,3 +192,12 @@ async fn a_topic_that_would_store_other_times_is_not_routed_before_it_is_put_rig
     assert_eq!((routed(&report).len(), report.problems.len()), (2, 0), "{:?}", report.problems);
     assert_eq!(twin.own_settings("orders").await["message.timestamp.type"], "CreateTime");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_mirrored_is_told_also_of_topics_that_cannot_be_routed_yet() {
+    let mut twin = Twin::new(Naming::Identity);
+    twin.source.create("orders", 3, &[]);
+    twin.target.fail_next(Call::Admin, 1, ErrorKind::Retryable);
+    let report = twin.pass().await;
+    assert_eq!((report.routes.len(), report.sources), (0, BTreeMap::from([("orders".into(), 3)])));
+}
