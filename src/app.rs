@@ -101,6 +101,7 @@ fn link_settings(name: &LinkName, config: &LinkConfig) -> Result<LinkSettings, I
             naming: config.naming.clone(),
             replication: config.replication_factor,
             retention: config.retention,
+            deletion_grace: config.deletion_grace,
         },
         groups: Selection::new(&config.groups, &config.exclude_groups)?,
         start: config.start,

@@ -42,6 +42,8 @@ pub struct LinkConfig {
     pub rate_limit_bytes: Option<u64>,
     /// What to do when the source removed records before they were copied.
     pub retention_overtook: RetentionOvertook,
+    /// How long the source must deny a topic, by name, before its deletion is believed and reported.
+    pub deletion_grace: Duration,
     /// How often what is not driven by records is looked at.
     pub intervals: Intervals,
 }
@@ -59,6 +61,9 @@ pub enum Plane {
 impl LinkConfig {
     /// The twin carries every group unless told otherwise: a position left behind is found out only in a disaster.
     pub const GROUPS: &'static str = ".*";
+
+    /// Longer than a restarted broker takes to learn of the topics there are.
+    pub const DELETION_GRACE: Duration = Duration::from_secs(30);
 
     pub(super) fn read(mut section: Section<'_>, aliases: &BTreeSet<String>) -> Self {
         let source = cluster(&mut section, "source", aliases);
@@ -91,6 +96,9 @@ impl LinkConfig {
                     &[("halt", RetentionOvertook::Halt), ("continue", RetentionOvertook::Continue)],
                 )
                 .unwrap_or_default(),
+            deletion_grace: section
+                .duration("deletion_grace", Duration::from_secs(1)..=Duration::from_secs(86_400))
+                .unwrap_or(Self::DELETION_GRACE),
             intervals: Intervals::read(section.section("intervals")),
         };
         section.finish();

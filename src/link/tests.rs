@@ -50,6 +50,7 @@ impl Twin {
             naming: Naming::Identity,
             replication: None,
             retention: Retention::Same,
+            deletion_grace: Duration::from_secs(30),
         };
         let settings = LinkSettings {
             name: "dr".into(),
@@ -217,5 +218,23 @@ async fn a_ledger_that_does_not_answer_stalls_the_map_by_name_and_the_flow_with_
     assert_eq!(twin.arrived(0), arrived, "sent although the map cannot be kept");
     twin.target.heal();
     running.copied(0, 4).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_start_rule_holds_for_topics_that_the_first_pass_could_not_create() {
+    let twin = Twin { start: Start::Latest, ..Twin::new() };
+    twin.produce(0, 0..5);
+    // Slow enough for the failure to be in place before the first pass asks for the topic.
+    twin.target.delay(Call::Catalog, Duration::from_millis(100));
+    let running = twin.run();
+    until("the ledger is claimed", || running.state() == "running").await;
+    twin.target.fail_next(Call::Admin, 1, ErrorKind::Denied);
+    let failed = || running.link.report().problems.iter().any(|p| p.contains("could not be created"));
+    until("the first pass could not create it", failed).await;
+    running.copied(0, 5).await;
+    twin.produce(0, 5..7);
+    running.copied(0, 7).await;
+    assert_eq!(twin.arrived(0), 2);
     running.stop().await;
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::endpoint::{Bounds, Result};
 use crate::ledger::ControlRecord;
-use crate::ledger::record::{Observed, SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
+use crate::ledger::record::{BirthTopics, Observed, SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
 use crate::link::session::Session;
 use crate::metadata::groups::{GroupState, Groups, Mirrored};
 use crate::metadata::topics::Topics;
@@ -65,6 +65,12 @@ async fn keep_topics(session: Arc<Session>) {
                 });
                 session.ledger.append(records.collect()).await?;
                 recorded.extend(news);
+            }
+            // The start rule is for what the source had when the link was born, not for what the target had by then: the
+            // target may show a topic only a pass after it was created.
+            if session.ledger.view().birth_topics().is_none() {
+                let birth = BirthTopics { topics: report.sources };
+                session.ledger.append(vec![ControlRecord::BirthTopics(birth)]).await?;
             }
             session.publish(report.routes).await
         };

@@ -13,9 +13,6 @@ use crate::policy::naming::Naming;
 use crate::policy::selection::Selection;
 use crate::policy::topic_config::{self, Configs, Retention, Wanted};
 
-/// A topic that vanished from the list is believed deleted after the cluster has said so by name for this long: a broker
-/// that just started may not list what it does not know yet.
-const DELETION_GRACE: Duration = Duration::from_secs(30);
 /// Settings of topics that exist on both sides are compared this often.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -30,6 +27,9 @@ pub struct TopicRules {
     pub replication: Option<i16>,
     /// How long the target keeps records.
     pub retention: Retention,
+    /// A topic that vanished from the list is believed deleted after the cluster has said so by name for this long: a
+    /// broker that just started may not list what it does not know yet.
+    pub deletion_grace: Duration,
 }
 
 /// Keeps topics; one per link.
@@ -45,11 +45,15 @@ pub struct Topics {
     /// Settings the target's brokers know; empty until asked.
     known_settings: BTreeSet<String>,
     wanted: BTreeMap<TopicName, Wanted>,
+    /// Source topics whose target was seen to store the times it is sent; no other is routed.
+    keeping_times: BTreeSet<TopicName>,
 }
 
 /// What a pass found.
 #[derive(Debug, Default)]
 pub struct TopicsReport {
+    /// Source topics to be mirrored, with the number of their partitions, whether or not a route to them exists yet.
+    pub sources: BTreeMap<TopicName, i32>,
     /// All routes of the link, by source topic.
     pub routes: Vec<Route>,
     /// Sentences, each naming a topic, what is wrong and what to do.
@@ -77,6 +81,7 @@ impl Topics {
             config_problems: BTreeMap::new(),
             known_settings: BTreeSet::new(),
             wanted: BTreeMap::new(),
+            keeping_times: BTreeSet::new(),
         }
     }
 
@@ -89,6 +94,7 @@ impl Topics {
             .filter(|topic| self.rules.selection.takes_topic(&topic.name, topic.internal))
             .map(|topic| (topic.name.clone(), topic))
             .collect();
+        let sources = selected.values().map(|t| (t.name.clone(), t.partitions.len() as i32)).collect();
         for (target, sources) in self.rules.naming.collisions(selected.keys()) {
             problems.push(format!(
                 "topics {sources:?} would all be written to {target} on the target: change naming or exclude all but one"
@@ -108,7 +114,8 @@ impl Topics {
             .filter(|(_, wanted)| !wanted.after_hand_over.is_empty())
             .map(|(source, wanted)| (self.rules.naming.target(source), wanted.after_hand_over.clone()))
             .collect();
-        Ok(TopicsReport { routes: self.routes.values().flatten().cloned().collect(), problems, after_hand_over })
+        let routes = self.routes.values().flatten().cloned().collect();
+        Ok(TopicsReport { sources, routes, problems, after_hand_over })
     }
 
     async fn create_missing(
@@ -177,11 +184,28 @@ impl Topics {
         match self.admin.create_topic(&spec).await {
             Ok(()) => tracing::info!(topic = %target, partitions = spec.partitions, replication, "created topic"),
             // Somebody was faster; whether it fits is seen when it is described.
-            Err(error) if error.kind == ErrorKind::Refused && error.message.contains("exists") => {}
+            Err(error) if error.kind == ErrorKind::Refused && error.message.contains("exists") => return Ok(()),
             Err(error) => return Err(error),
         }
-        self.wanted.insert(source.name.clone(), wanted);
+        self.keeping_times.insert(source.name.clone());
+        self.remember(&source.name, target, wanted);
         Ok(())
+    }
+
+    /// Keeps what the target should have, and names what it deliberately has otherwise than the source.
+    fn remember(&mut self, source: &TopicName, target: &TopicName, wanted: Wanted) {
+        let before = self.wanted.get(source).map(|known| &known.after_hand_over);
+        for (setting, value) in &wanted.after_hand_over {
+            let now = wanted.now.get(setting).filter(|now| *now != value);
+            if let Some(now) = now.filter(|_| before.and_then(|b| b.get(setting)) != Some(value)) {
+                tracing::warn!(
+                    topic = %target,
+                    "{setting} is {value} at the source but {now} on the target while it is mirrored, so that records are \
+                     stored as they are; the source's value is kept for the hand-over"
+                );
+            }
+        }
+        self.wanted.insert(source.clone(), wanted);
     }
 
     fn replication(&self, source: &TopicInfo, brokers: usize) -> i16 {
@@ -224,17 +248,17 @@ impl Topics {
         }
     }
 
-    /// Applies setting changes by difference. Failures stay named until a later comparison succeeds.
+    /// Applies setting changes by difference: now and then for all topics, at once for one never compared before. Failures
+    /// stay named until a later comparison succeeds.
     async fn equalize_configs(
         &mut self,
         selected: &BTreeMap<TopicName, TopicInfo>,
         existing: &BTreeMap<TopicName, TopicInfo>,
     ) {
-        if self.configs_compared.is_some_and(|at| at.elapsed() < CONFIG_INTERVAL) {
-            return;
-        }
+        let all_due = self.configs_compared.is_none_or(|at| at.elapsed() >= CONFIG_INTERVAL);
         let (sources, targets): (Vec<_>, Vec<_>) = selected
             .keys()
+            .filter(|name| all_due || !self.wanted.contains_key(*name))
             .map(|name| (name.clone(), self.rules.naming.target(name)))
             .filter(|(_, target)| existing.contains_key(target))
             .unzip();
@@ -246,7 +270,12 @@ impl Topics {
         for (((name, target), ours), theirs) in sources.iter().zip(&targets).zip(source_configs).zip(target_configs) {
             let replicas = existing[target].partitions.first().map_or(1, |p| p.replicas) as i16;
             let outcome = match (ours, theirs) {
-                (Ok(ours), Ok(theirs)) => self.equalize(name, target, &ours, &theirs, replicas).await,
+                (Ok(ours), Ok(theirs)) => {
+                    if topic_config::keeps_times(&theirs) {
+                        self.keeping_times.insert(name.clone());
+                    }
+                    self.equalize(name, target, &ours, &theirs, replicas).await
+                }
                 (Err(error), _) | (_, Err(error)) => Err(error),
             };
             match outcome {
@@ -258,7 +287,9 @@ impl Topics {
             }
         }
         self.config_problems.retain(|name, _| selected.contains_key(name));
-        self.configs_compared = Some(Instant::now());
+        if all_due {
+            self.configs_compared = Some(Instant::now());
+        }
     }
 
     async fn equalize(
@@ -277,7 +308,8 @@ impl Topics {
             self.admin.change_configs(target, &changes).await?;
             tracing::info!(topic = %target, ?changes, "changed topic settings");
         }
-        self.wanted.insert(name.clone(), wanted);
+        self.keeping_times.insert(name.clone());
+        self.remember(name, target, wanted);
         Ok(())
     }
 
@@ -293,6 +325,10 @@ impl Topics {
             if info.internal {
                 problems
                     .push(format!("topic {target} is internal on the target: exclude {} or rename it", source.name));
+                continue;
+            }
+            // Named by the comparison that failed: what would be stored with other times is not sent.
+            if !self.keeping_times.contains(&source.name) {
                 continue;
             }
             let both = source.partitions.len().min(info.partitions.len()) as i32;
@@ -314,7 +350,7 @@ impl Topics {
             match answer {
                 Err(Error { kind: ErrorKind::UnknownTopic, .. }) => {
                     let since = *self.vanished.entry(name.clone()).or_insert_with(Instant::now);
-                    if since.elapsed() >= DELETION_GRACE {
+                    if since.elapsed() >= self.rules.deletion_grace {
                         problems.push(format!(
                             "topic {name} was deleted at the source; its copy {} stays on the target",
                             self.rules.naming.target(name)

@@ -31,6 +31,12 @@ const NEVER_COPIED: [&str; 9] = [
     "message.format.version",
 ];
 
+/// Decide how long a record can be read. Their values in force travel, wherever the source has them from: by another
+/// default of its own brokers the target would delete what the source still has. All other settings that the source
+/// inherits are inherited on the target too.
+const LIFETIME: [&str; 5] =
+    ["cleanup.policy", "retention.ms", "retention.bytes", "delete.retention.ms", "min.compaction.lag.ms"];
+
 /// Overridden on the target while mirrored, so that it stores what it is sent (facts/raw-batches §4.1).
 const OVERRIDDEN: [(&str, &str); 5] = [
     ("message.timestamp.type", "CreateTime"),
@@ -66,6 +72,7 @@ pub fn wanted(
         .keys()
         .filter(|name| !NEVER_COPIED.contains(&name.as_str()))
         .filter_map(|name| Some((name.clone(), own(name)?)))
+        .chain(LIFETIME.iter().filter_map(|name| Some(((*name).to_owned(), effective(name)?))))
         .collect();
     let mut after_hand_over = BTreeMap::new();
     for (name, value) in OVERRIDDEN {
@@ -74,7 +81,8 @@ pub fn wanted(
         }
         now.insert(name.to_owned(), value.to_owned());
     }
-    // A source whose limit was lowered later may hold larger batches; the target's inherited limit must not be below.
+    // Never lowered: a source whose limit was lowered later may hold larger batches that are yet to be copied.
+    now.remove("max.message.bytes");
     if let Some(limit) = effective("max.message.bytes").and_then(|v| v.parse::<i64>().ok())
         && target_max_message_bytes.is_none_or(|target| target < limit)
     {
@@ -93,12 +101,17 @@ pub fn wanted(
             now.insert("retention.ms".into(), least_ms.to_string());
         }
         // A size bound could still delete earlier.
-        if own("retention.bytes").is_some() {
+        if now.contains_key("retention.bytes") {
             now.insert("retention.bytes".into(), "-1".into());
         }
     }
     now.retain(|name, _| known(name));
     Wanted { now, after_hand_over }
+}
+
+/// Whether a topic stores the times it is sent, not those of its brokers.
+pub fn keeps_times(target: &Configs) -> bool {
+    target.get("message.timestamp.type").and_then(|e| e.value.as_deref()) == Some("CreateTime")
 }
 
 /// The changes that turn the target's own settings into `wanted`. Settings Twinlog does not manage (never-copied ones) are
@@ -154,6 +167,15 @@ mod tests {
     }
 
     #[test]
+    fn what_decides_how_long_records_live_travels_also_when_the_source_inherits_it() {
+        let source = configs(&[("retention.ms", "500", Inherited), ("segment.ms", "7", Inherited)]);
+        let w = wanted(&source, of(&source), Retention::Same, 3, None);
+        assert_eq!(w.now, BTreeMap::from([("retention.ms".into(), "500".into())]));
+        let at_least = wanted(&source, of(&source), Retention::AtLeast(Duration::from_millis(400)), 3, None);
+        assert_eq!(at_least.now["retention.ms"], "500", "the target's own default could be shorter");
+    }
+
+    #[test]
     fn what_would_change_records_is_overridden_and_kept_for_hand_over() {
         let source = configs(&[
             ("compression.type", "zstd", Topic),
@@ -172,14 +194,16 @@ mod tests {
 
     #[test]
     fn message_size_is_raised_to_the_sources_and_never_lowered() {
-        let source = configs(&[("max.message.bytes", "2000000", Inherited)]);
-        assert_eq!(
-            wanted(&source, of(&source), Retention::Same, 1, Some(1_048_588)).now["max.message.bytes"],
-            "2000000"
-        );
-        assert!(
-            !wanted(&source, of(&source), Retention::Same, 1, Some(3_000_000)).now.contains_key("max.message.bytes")
-        );
+        for origin in [Inherited, Topic] {
+            let source = configs(&[("max.message.bytes", "2000000", origin)]);
+            let limit = |target| {
+                let now = wanted(&source, of(&source), Retention::Same, 1, target).now;
+                now.get("max.message.bytes").cloned()
+            };
+            assert_eq!(limit(Some(1_048_588)).as_deref(), Some("2000000"));
+            assert_eq!(limit(None).as_deref(), Some("2000000"));
+            assert_eq!(limit(Some(3_000_000)), None);
+        }
     }
 
     #[test]

@@ -9,6 +9,9 @@ mod copy;
 mod crash;
 mod groups;
 mod halts;
+mod isolation;
+mod start;
+mod topics;
 mod translation;
 
 use std::time::Duration;

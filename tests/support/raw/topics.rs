@@ -49,15 +49,23 @@ pub struct Allow<'a> {
 impl Client {
     /// Creates a topic with the cluster's own replication factor and waits until every partition has a leader.
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
+        self.create_topics(&[name.to_owned()], partitions, configs)
+    }
+
+    /// Creates topics that are alike, in one request.
+    pub fn create_topics(&self, names: &[String], partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
         let config = |(key, value): &(&str, &str)| {
             CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)))
         };
-        let topic = CreatableTopic::default()
-            .with_name(name_of(name))
-            .with_num_partitions(partitions)
-            .with_replication_factor(-1)
-            .with_configs(configs.iter().map(config).collect());
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let topic = |name: &String| {
+            CreatableTopic::default()
+                .with_name(name_of(name))
+                .with_num_partitions(partitions)
+                .with_replication_factor(-1)
+                .with_configs(configs.iter().map(config).collect())
+        };
+        let request =
+            CreateTopicsRequest::default().with_topics(names.iter().map(topic).collect()).with_timeout_ms(30_000);
         let mut tries = 0;
         self.again(|| {
             tries += 1;
@@ -65,11 +73,15 @@ impl Client {
             for topic in &answer.topics {
                 // 36: exists, from a try whose answer was lost.
                 let code = if topic.error_code == 36 && tries > 1 { 0 } else { topic.error_code };
+                let name = topic.name.as_str();
                 accepted(code, format_args!("create {name}: {:?}", topic.error_message))?;
             }
             Ok(())
         })?;
-        self.again(|| (0..partitions).try_for_each(|p| self.bounds(name, p).map(drop)))
+        self.again(|| {
+            let mut all = names.iter().flat_map(|name| (0..partitions).map(move |p| (name, p)));
+            all.try_for_each(|(name, partition)| self.bounds(name, partition).map(drop))
+        })
     }
 
     /// Deletes a topic and waits until metadata no longer has it.
