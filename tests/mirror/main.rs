@@ -4,11 +4,13 @@
 mod support;
 
 mod access;
+mod applications;
 mod brokers;
 mod copy;
 mod crash;
 mod groups;
 mod halts;
+mod member;
 mod translation;
 
 use std::time::Duration;
