@@ -8,6 +8,8 @@ mod applications;
 mod brokers;
 mod copy;
 mod crash;
+mod group_restarts;
+mod group_rules;
 mod groups;
 mod halts;
 mod member;
