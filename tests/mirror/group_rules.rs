@@ -124,6 +124,10 @@ fn a_position_beyond_the_end_waits_until_the_mirror_has_come_there() {
     a_pass_later(&mirror);
     assert!(target.client().committed(&group).unwrap().is_empty());
     assert_eq!(told(&mirror, &group, &topic), ("waiting for the mirror".into(), None));
+    let translated = mirror.run(&["translate", mirror.link(), &group]);
+    let why = String::from_utf8_lossy(&translated.stderr).into_owned();
+    assert_eq!(translated.status.code(), Some(4), "{why}");
+    assert!(why.contains("1 of 1 positions have no exact offset"), "{why}");
     write(source.client(), &topic, 0, orders(50..100), Codec::None);
     until(SOON, "the position is carried over", || exact(source, target, &group));
     assert_eq!(target.client().committed(&group).unwrap()[&(topic.clone(), 0)].0, 70);

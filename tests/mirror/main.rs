@@ -4,8 +4,10 @@
 mod support;
 
 mod access;
+mod answers;
 mod applications;
 mod brokers;
+mod compaction;
 mod copy;
 mod crash;
 mod group_restarts;
