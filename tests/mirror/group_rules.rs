@@ -171,3 +171,25 @@ fn a_thousand_groups_are_carried_over() {
     until(SOON, "three idle passes are over", || passes(&mirror) >= count + 3.0);
     println!("an idle pass takes {:.1} ms", (seconds() - before) / (passes(&mirror) - count) * 1e3);
 }
+
+#[test]
+fn a_group_on_a_halted_partition_waits_and_is_not_called_synced() {
+    let (source, target) = shared_pair();
+    let (topic, group) = (unique("halted"), unique("group"));
+    for cluster in [source, target] {
+        cluster.client().create_topic(&topic, 1, &[]).unwrap();
+        write(cluster.client(), &topic, 0, orders(0..50), Codec::None);
+    }
+    source.client().commit_offsets(&group, &[(&topic, 0, 20)], "").unwrap();
+    let mirror = twinlog(link(source, target, &[&topic], &[&group]));
+    mirror.start();
+    let report = || mirror.get("/v1/links").map(|(_, body)| body).unwrap_or_default();
+    until(SOON, "the partition halts", || report().contains("TARGET_NOT_EMPTY"));
+    a_pass_later(&mirror);
+    assert_eq!(verdict(&mirror, &group), "waiting for the mirror");
+    assert_eq!(told(&mirror, &group, &topic), ("waiting for the mirror".into(), None));
+    assert!(target.client().committed(&group).unwrap().is_empty());
+    let adopted = mirror.run(&["resolve", mirror.link(), &format!("{topic}/0"), "--adopt"]);
+    assert!(adopted.status.success(), "{}", String::from_utf8_lossy(&adopted.stderr));
+    until(SOON, "the position is carried over", || exact(source, target, &group));
+}
