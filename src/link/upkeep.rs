@@ -254,12 +254,13 @@ async fn keep_groups(session: Arc<Session>) {
     let mut record_at = Instant::now();
     loop {
         let began = ticks.tick().await;
-        let mirrored: Mirrored = session
-            .supervisor
-            .monitors()
-            .iter()
-            .filter_map(|m| Some((m.route().source.clone(), (m.route().target.clone(), m.map()?))))
-            .collect();
+        let monitors = session.supervisor.monitors();
+        // Before the first routes a mirrored topic cannot be told from one that is not.
+        if monitors.is_empty() {
+            continue;
+        }
+        let mirrored: Mirrored =
+            monitors.iter().map(|m| (m.route().source.clone(), (m.route().target.clone(), m.map()))).collect();
         let outcome = groups.pass(&mirrored).await;
         metrics.ended(began.elapsed(), outcome.is_ok());
         match outcome {

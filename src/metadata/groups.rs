@@ -32,8 +32,9 @@ pub struct Groups {
     settled: BTreeMap<GroupId, Positions>,
 }
 
-/// Where source partitions are mirrored to, and their maps.
-pub type Mirrored = BTreeMap<TopicPartition, (TopicPartition, RouteMap)>;
+/// Where source partitions are mirrored to, and their maps; `None` for a route that has not attached yet or is halted
+/// before it ever did.
+pub type Mirrored = BTreeMap<TopicPartition, (TopicPartition, Option<RouteMap>)>;
 
 /// A group after a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,7 +245,8 @@ fn translate_group(id: &GroupId, offsets: &GroupOffsets, mirrored: &Mirrored) ->
     for (source, committed) in offsets {
         let translated = match mirrored.get(source) {
             None => PositionVerdict::NotMirrored,
-            Some((target, map)) => {
+            Some((_, None)) => PositionVerdict::Waiting,
+            Some((target, Some(map))) => {
                 let map = map.lock().expect("no panic while held");
                 match map.translate(committed.offset) {
                     Translation::Exact(offset) => {

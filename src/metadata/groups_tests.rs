@@ -23,7 +23,7 @@ fn mirrored() -> Mirrored {
     let mut map = OffsetMap::new(Offset(10), Offset(0));
     let runs = [Run { start: Offset(10), length: 10 }, Run { start: Offset(23), length: 7 }];
     map.extend(OffsetRange::new(Offset(10), Offset(30)), &runs, Offset(0), LeaderEpoch(0));
-    Mirrored::from([(at(), (at(), Arc::new(Mutex::new(map))))])
+    Mirrored::from([(at(), (at(), Some(Arc::new(Mutex::new(map)))))])
 }
 
 struct Twin {
@@ -98,6 +98,15 @@ async fn a_position_off_the_mirror_is_named_and_not_written() {
     assert_eq!(twin.pass().await[0].partitions[0].translated, PositionVerdict::BeforeTheMirror(6));
     twin.source.commit("billing", &TopicPartition::new("elsewhere", 0), Offset(4));
     assert_eq!(twin.pass().await[0].partitions[0].translated, PositionVerdict::NotMirrored);
+    assert_eq!((twin.there(), twin.record()), (None, GroupRecord::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_has_not_attached_keeps_its_groups_waiting() {
+    let mut twin = Twin::new().await;
+    twin.source.commit("billing", &at(), Offset(12));
+    let states = twin.groups.pass(&Mirrored::from([(at(), (at(), None))])).await.expect("both clusters answer");
+    assert_eq!(states[0].verdict, GroupVerdict::WaitingForTheMirror);
     assert_eq!((twin.there(), twin.record()), (None, GroupRecord::default()));
 }
 

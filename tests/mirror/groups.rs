@@ -4,9 +4,23 @@ use super::*;
 use crate::support::oracle::standings;
 use crate::support::{shared_pair, until};
 
-fn exact(source: &Cluster, target: &Cluster, group: &str) -> bool {
+/// Whether every position of a group is on the target and stands before the same record.
+pub fn exact(source: &Cluster, target: &Cluster, group: &str) -> bool {
     let all = standings(source.client(), target.client(), group, str::to_owned).unwrap();
     !all.is_empty() && all.iter().all(|s| s.is_exact())
+}
+
+/// What Twinlog says of a group; empty while it has not seen it.
+pub fn verdict(mirror: &Twinlog, group: &str) -> String {
+    let Some((200, body)) = mirror.get(&format!("/v1/links/{}/groups", mirror.link())) else { return String::new() };
+    let groups: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let found = groups.as_array().unwrap().iter().find(|g| g["group"] == group);
+    found.map(|g| g["verdict"].as_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+/// Group passes that the daemon has ended. Twice more than before means: whatever a pass would do, one has done since.
+pub fn passes(mirror: &Twinlog) -> f64 {
+    mirror.metric_of("twinlog_pass_seconds_count", "pass=\"groups\"").unwrap_or(0.0)
 }
 
 #[test]
@@ -62,9 +76,7 @@ fn a_position_never_goes_backwards_and_a_foreign_one_is_left_alone() {
     // The application has moved: it commits on the target, a straggler still at the source.
     target.client().commit_offsets(&group, &[(&topic, 0, 70)], "moved").unwrap();
     source.client().commit_offsets(&group, &[(&topic, 0, 60)], "").unwrap();
-    let groups =
-        || mirror.get(&format!("/v1/links/{}/groups", mirror.link())).map(|(_, body)| body).unwrap_or_default();
-    until(SOON, "the group is named as taken over", || groups().contains("taken over"));
+    until(SOON, "the group is named as taken over", || verdict(&mirror, &group) == "taken over");
     let there = target.client().committed(&group).unwrap();
     assert_eq!(there[&(topic, 0)].0, 70);
 }

@@ -4,12 +4,18 @@
 mod support;
 
 mod access;
+mod answers;
+mod applications;
 mod brokers;
+mod compaction;
 mod copy;
 mod crash;
+mod group_restarts;
+mod group_rules;
 mod groups;
 mod halts;
 mod isolation;
+mod member;
 mod start;
 mod topics;
 mod translation;

@@ -209,6 +209,37 @@ pub fn next_records(original: &[Seen], copy: &[Seen], source: i64, target: i64) 
     (next.saturating_sub(wanted) as u64, wanted.saturating_sub(next) as u64)
 }
 
+/// Where each record lies on both sides, of those that both have been seen to hold: for a few thousand questions about
+/// one partition, also when compaction has removed records since.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Source and target offset of each, both ascending.
+    pairs: Vec<(i64, i64)>,
+}
+
+impl Places {
+    /// Matches what has been seen. Panics when the copy has another order.
+    pub fn of(original: &[Seen], copy: &[Seen]) -> Places {
+        let places = matched(original, copy);
+        let pairs = copy.iter().zip(places).filter_map(|(seen, place)| Some((original[place?].offset, seen.offset)));
+        let pairs: Vec<_> = pairs.collect();
+        assert!(pairs.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "the copy is out of order");
+        Places { pairs }
+    }
+
+    /// How many records both have been seen to hold.
+    pub fn count(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Records between two positions that should be the same: (skipped, re-read) by who moves from source to target.
+    pub fn between(&self, source: i64, target: i64) -> (u64, u64) {
+        let wanted = self.pairs.partition_point(|pair| pair.0 < source);
+        let given = self.pairs.partition_point(|pair| pair.1 < target);
+        (given.saturating_sub(wanted) as u64, wanted.saturating_sub(given) as u64)
+    }
+}
+
 /// The group oracle: where every position that a group has at the source stands on the target.
 ///
 /// `rename` gives the target's name of a source topic.

@@ -259,8 +259,15 @@ impl Twinlog {
 
     /// The value of a metric summed over its label sets; `None` while there is none of that name.
     pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metric_of(name, "")
+    }
+
+    /// The same over those label sets that contain `label`, as `key="value"`.
+    pub fn metric_of(&self, name: &str, label: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics")?;
-        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let of_name = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
+        };
         let values = text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         values.reduce(|a, b| a + b)
     }
