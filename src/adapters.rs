@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{ClusterConfig, Config, LinkConfig};
-use crate::librdkafka::{ClusterAccess, RdLedgerStore};
+use crate::librdkafka::{ClusterAccess, RdLedgerStore, RdLedgers};
 use crate::link::{SourceSide, TargetSide};
 use crate::model::LinkName;
 use crate::runtime::memory::MemoryBudget;
@@ -25,6 +25,10 @@ pub fn sides(
         let ClusterConfig { bootstrap, security } = &config.clusters[alias];
         Cluster::new(alias, bootstrap, security.clone(), &client_id)
     };
+    let access = |alias: &str| {
+        let ClusterConfig { bootstrap, security } = config.clusters[alias].clone();
+        ClusterAccess { alias: alias.to_owned(), bootstrap, security }
+    };
     let (from, to) = (cluster(&link.source), cluster(&link.target));
     let fetch = FetchSettings::for_budget(budget.total_bytes());
     let source = SourceSide {
@@ -33,9 +37,9 @@ pub fn sides(
         records: Arc::new(FetchSource::new(from.clone(), budget.clone(), scope.child(), fetch)),
         points: Arc::new(Points::new(from.clone())),
         groups: Arc::new(from),
+        ledgers: Arc::new(RdLedgers(access(&link.source))),
     };
-    let ClusterConfig { bootstrap, security } = config.clusters[&link.target].clone();
-    let access = ClusterAccess { alias: link.target.clone(), bootstrap, security };
+    let access = access(&link.target);
     let target = TargetSide {
         alias: link.target.clone(),
         catalog: Arc::new(to.clone()),
@@ -44,7 +48,8 @@ pub fn sides(
         points: Arc::new(Points::new(to.clone())),
         groups: Arc::new(to.clone()),
         group_writer: Arc::new(to),
-        ledger: Arc::new(RdLedgerStore::new(access, name)),
+        ledger: Arc::new(RdLedgerStore::new(access.clone(), name)),
+        ledgers: Arc::new(RdLedgers(access)),
     };
     (source, target)
 }

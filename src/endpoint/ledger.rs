@@ -21,6 +21,12 @@ impl LedgerTopic {
         TopicName::from(format!("__twinlog.{link}.{}", self.suffix()))
     }
 
+    /// Whose control topic a topic is by its name, if it is one.
+    pub fn owner_of_control(topic: &TopicName) -> Option<LinkName> {
+        let link = topic.as_str().strip_prefix("__twinlog.")?.strip_suffix(".control")?;
+        Some(LinkName::from(link))
+    }
+
     /// `map` or `control`; also the last part of the transactional id.
     pub fn suffix(self) -> &'static str {
         match self {
@@ -42,13 +48,24 @@ pub struct LedgerEntry {
     pub value: Option<Bytes>,
 }
 
-/// Storage of one link's ledger.
+/// One link's ledger, for those who only look.
 #[async_trait]
-pub trait LedgerStore: Send + Sync {
+pub trait LedgerReader: Send + Sync {
     /// Starts reading a topic committed from its beginning and goes on live. The first entries up to the end at the time
     /// of the call are followed by one [`LedgerEvent::CaughtUp`]. What was appended a moment before may come after it:
     /// Kafka acknowledges a commit before it writes the markers that make it visible. Only a claim waits for them.
     async fn follow(&self, topic: LedgerTopic) -> Result<Box<dyn LedgerFollower>>;
+}
+
+/// The ledgers on a cluster, whosever they are.
+pub trait Ledgers: Send + Sync {
+    /// The ledger of `link`; that it exists shows when it is followed.
+    fn of(&self, link: &LinkName) -> Box<dyn LedgerReader>;
+}
+
+/// Storage of one link's ledger.
+#[async_trait]
+pub trait LedgerStore: LedgerReader {
     /// Fences every earlier appender of the link (aborting its open transaction) and returns the only one that may
     /// append. Call it only when the lease permits (DESIGN §6).
     async fn claim(&self) -> Result<Box<dyn LedgerAppender>>;

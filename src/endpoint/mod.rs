@@ -18,7 +18,8 @@ mod topic;
 pub use error::{Error, ErrorKind, Result};
 pub use group::{CommittedOffset, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter};
 pub use ledger::{
-    LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, MAX_LEDGER_VALUE_BYTES,
+    LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerReader, LedgerStore, LedgerTopic, Ledgers,
+    MAX_LEDGER_VALUE_BYTES,
 };
 pub use log::{Delivery, Opened, PointReader, Reader, RecordDigest, Sink, Source, View, Window, Writer};
 pub use security::{Mechanism, Protocol, Secret, Security};

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::endpoint::{
-    Error, ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Result,
+    Error, ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerReader, LedgerStore, LedgerTopic,
+    Result,
 };
 
 /// Clones share the topics.
@@ -84,13 +85,16 @@ impl State {
 }
 
 #[async_trait]
-impl LedgerStore for FakeStore {
+impl LedgerReader for FakeStore {
     async fn follow(&self, topic: LedgerTopic) -> Result<Box<dyn LedgerFollower>> {
         let behind = Some(self.state().topic(topic).len());
         let grown = self.log.grown.subscribe();
         Ok(Box::new(Follower { store: self.clone(), topic, next: 0, behind, grown }))
     }
+}
 
+#[async_trait]
+impl LedgerStore for FakeStore {
     async fn claim(&self) -> Result<Box<dyn LedgerAppender>> {
         let mut state = self.state();
         let slipped = std::mem::take(&mut state.before_claim);

@@ -1,6 +1,6 @@
 //! Following both topics into a [`View`]: to the end, then live.
 
-use crate::endpoint::{LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Result};
+use crate::endpoint::{LedgerEvent, LedgerFollower, LedgerReader, LedgerTopic, Result};
 use crate::ledger::control::{ControlKey, ControlRecord};
 use crate::ledger::view::View;
 
@@ -26,7 +26,7 @@ pub enum Heard {
 
 impl Reading {
     /// Begins to read both topics at once, into a new view.
-    pub async fn start(store: &dyn LedgerStore) -> Result<Self> {
+    pub async fn start(store: &dyn LedgerReader) -> Result<Self> {
         let (control, map) =
             futures::future::try_join(store.follow(LedgerTopic::Control), store.follow(LedgerTopic::Map)).await?;
         Ok(Self { view: View::empty(), control, map, control_behind: true, map_behind: true })

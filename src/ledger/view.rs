@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::endpoint::{Error, ErrorKind, LedgerEntry, LedgerStore, Result};
+use crate::endpoint::{Error, ErrorKind, LedgerEntry, LedgerEvent, LedgerReader, LedgerTopic, Result};
 use crate::ledger::contents::Contents;
 use crate::ledger::control::ControlRecord;
 use crate::ledger::mapping::MapSlot;
@@ -41,10 +41,20 @@ impl View {
     }
 
     /// Reads the ledger to its end, once: for those who only look. Needs no lease and disturbs nobody.
-    pub async fn read(store: &dyn LedgerStore) -> Result<View> {
+    pub async fn read(store: &dyn LedgerReader) -> Result<View> {
         let mut reading = Reading::start(store).await?;
         reading.to_the_end().await?;
         Ok(reading.view().clone())
+    }
+
+    /// Reads the control topic alone to its end, once: who wants no map need not load it.
+    pub async fn read_control(store: &dyn LedgerReader) -> Result<View> {
+        let view = View::empty();
+        let mut control = store.follow(LedgerTopic::Control).await?;
+        while let LedgerEvent::Entry(entry) = control.next().await? {
+            view.apply([ControlRecord::from_entry(&entry)?]);
+        }
+        Ok(view)
     }
 
     /// Changes with every change of a control record; [`watch::Receiver::changed`] waits for one.

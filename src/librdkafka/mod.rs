@@ -11,4 +11,4 @@ mod producer;
 mod store;
 
 pub use access::ClusterAccess;
-pub use store::RdLedgerStore;
+pub use store::{RdLedgerStore, RdLedgers};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::endpoint::{LedgerAppender, LedgerFollower, LedgerStore, LedgerTopic, Result};
+use crate::endpoint::{LedgerAppender, LedgerFollower, LedgerReader, LedgerStore, LedgerTopic, Ledgers, Result};
 use crate::librdkafka::access::ClusterAccess;
 use crate::librdkafka::appender::{Identity, RdAppender};
 use crate::librdkafka::follower::RdFollower;
@@ -32,13 +32,26 @@ impl RdLedgerStore {
     }
 }
 
+/// The ledgers on a real cluster, for reading.
+#[derive(Debug, Clone)]
+pub struct RdLedgers(pub ClusterAccess);
+
+impl Ledgers for RdLedgers {
+    fn of(&self, link: &LinkName) -> Box<dyn LedgerReader> {
+        Box::new(RdLedgerStore::new(self.0.clone(), link))
+    }
+}
+
 #[async_trait]
-impl LedgerStore for RdLedgerStore {
+impl LedgerReader for RdLedgerStore {
     async fn follow(&self, topic: LedgerTopic) -> Result<Box<dyn LedgerFollower>> {
         let group = format!("twinlog.{}.ledger", self.link);
         Ok(Box::new(RdFollower::start(&self.cluster, &group, self.topic(topic))?))
     }
+}
 
+#[async_trait]
+impl LedgerStore for RdLedgerStore {
     async fn claim(&self) -> Result<Box<dyn LedgerAppender>> {
         let (map, control) = (self.identity(LedgerTopic::Map), self.identity(LedgerTopic::Control));
         Ok(Box::new(RdAppender::claim(&self.cluster, map, control).await?))

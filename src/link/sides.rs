@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::endpoint::{Catalog, GroupReader, GroupWriter, LedgerStore, PointReader, Sink, Source, TopicAdmin};
+use crate::endpoint::{Catalog, GroupReader, GroupWriter, LedgerStore, Ledgers, PointReader, Sink, Source, TopicAdmin};
 
 /// The source: reads only.
 pub struct SourceSide {
@@ -16,6 +16,8 @@ pub struct SourceSide {
     pub points: Arc<dyn PointReader>,
     /// Group positions.
     pub groups: Arc<dyn GroupReader>,
+    /// Ledgers of links that fill topics here.
+    pub ledgers: Arc<dyn Ledgers>,
 }
 
 /// The target: written, and the home of all durable state.
@@ -34,6 +36,8 @@ pub struct TargetSide {
     pub groups: Arc<dyn GroupReader>,
     /// Commits of group positions.
     pub group_writer: Arc<dyn GroupWriter>,
+    /// Ledgers of other links that fill topics here.
+    pub ledgers: Arc<dyn Ledgers>,
     /// The ledger's storage.
     pub ledger: Arc<dyn LedgerStore>,
 }

@@ -70,7 +70,8 @@ impl Twin {
             catalog: from.clone(),
             records: from.clone(),
             points: from.clone(),
-            groups: from,
+            groups: from.clone(),
+            ledgers: from,
         };
         let target = TargetSide {
             alias: "lyon".into(),
@@ -79,7 +80,8 @@ impl Twin {
             records: to.clone(),
             points: to.clone(),
             groups: to.clone(),
-            group_writer: to,
+            group_writer: to.clone(),
+            ledgers: to,
             ledger: Arc::new(self.target.ledger("dr")),
         };
         let link = Arc::new(Link::new(settings, source, target, MemoryBudget::new(1 << 20)));

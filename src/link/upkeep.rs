@@ -11,6 +11,7 @@ use crate::ledger::ControlRecord;
 use crate::ledger::record::{BirthTopics, Observed, SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
 use crate::link::session::Session;
 use crate::metadata::groups::{GroupState, Groups, Mirrored};
+use crate::metadata::neighbours::{Neighbours, Side};
 use crate::metadata::topics::Topics;
 use crate::model::{GroupId, Offset, PartitionState, TopicName, TopicPartition};
 use crate::runtime::tasks::TaskScope;
@@ -48,7 +49,14 @@ fn every(period: Duration) -> tokio::time::Interval {
 async fn keep_topics(session: Arc<Session>) {
     let (source, target) = (session.source.clone(), session.target.clone());
     let rules = session.settings.topics.clone();
-    let mut topics = Topics::new(source.catalog.clone(), target.catalog.clone(), target.admin.clone(), rules);
+    let (from, to) = session.clusters.clone();
+    let neighbours = Neighbours::new(
+        session.settings.name.clone(),
+        Side { alias: source.alias.clone(), cluster: from.id, ledgers: source.ledgers.clone() },
+        Side { alias: target.alias.clone(), cluster: to.id, ledgers: target.ledgers.clone() },
+    );
+    let mut topics =
+        Topics::new(source.catalog.clone(), target.catalog.clone(), target.admin.clone(), neighbours, rules);
     let metrics = PassMetrics::new(&session.settings.name, "topics");
     let mut ticks = every(session.settings.topics_interval);
     let mut recorded: BTreeMap<TopicName, BTreeMap<String, String>> = BTreeMap::new();

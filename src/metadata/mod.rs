@@ -4,6 +4,7 @@
 pub mod groups;
 #[cfg(test)]
 mod groups_tests;
+pub mod neighbours;
 pub mod topics;
 #[cfg(test)]
 mod topics_tests;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::endpoint::{Catalog, Error, ErrorKind, Result, TopicAdmin, TopicInfo, TopicSpec};
+use crate::metadata::neighbours::Neighbours;
 use crate::model::{Route, TopicId, TopicName, TopicPartition};
 use crate::policy::naming::Naming;
 use crate::policy::selection::Selection;
@@ -37,6 +38,7 @@ pub struct Topics {
     source: Arc<dyn Catalog>,
     target: Arc<dyn Catalog>,
     admin: Arc<dyn TopicAdmin>,
+    neighbours: Neighbours,
     rules: TopicRules,
     routes: BTreeMap<TopicName, Vec<Route>>,
     vanished: BTreeMap<TopicName, Instant>,
@@ -68,12 +70,14 @@ impl Topics {
         source: Arc<dyn Catalog>,
         target: Arc<dyn Catalog>,
         admin: Arc<dyn TopicAdmin>,
+        neighbours: Neighbours,
         rules: TopicRules,
     ) -> Self {
         Self {
             source,
             target,
             admin,
+            neighbours,
             rules,
             routes: BTreeMap::new(),
             vanished: BTreeMap::new(),
@@ -90,9 +94,9 @@ impl Topics {
         let mut problems = Vec::new();
         let (source, target) = tokio::try_join!(self.source.topics(), self.target.topics())?;
         let mut selected: BTreeMap<TopicName, TopicInfo> = source
-            .into_iter()
+            .iter()
             .filter(|topic| self.rules.selection.takes_topic(&topic.name, topic.internal))
-            .map(|topic| (topic.name.clone(), topic))
+            .map(|topic| (topic.name.clone(), topic.clone()))
             .collect();
         let sources = selected.values().map(|t| (t.name.clone(), t.partitions.len() as i32)).collect();
         for (target, sources) in self.rules.naming.collisions(selected.keys()) {
@@ -101,6 +105,10 @@ impl Topics {
             ));
             selected.retain(|name, _| !sources.contains(name));
         }
+        let pairs = selected.keys().map(|name| (name.clone(), self.rules.naming.target(name)));
+        let objections = self.neighbours.objections(pairs, &source, &target).await?;
+        selected.retain(|name, _| !objections.refused.contains_key(name));
+        problems.extend(objections.refused.into_values().chain(objections.unknown));
         let mut existing: BTreeMap<TopicName, TopicInfo> = target.into_iter().map(|t| (t.name.clone(), t)).collect();
         self.create_missing(&selected, &mut existing, &mut problems).await?;
         self.grow(&selected, &mut existing, &mut problems).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::neighbours::{Neighbours, Side};
 use super::topics::{TopicRules, Topics, TopicsReport};
 use crate::endpoint::memory::{Call, MemoryCluster};
 use crate::endpoint::{Catalog, ConfigChange, ConfigOrigin, ErrorKind, TopicAdmin};
@@ -27,7 +28,9 @@ impl Twin {
         let (retention, deletion_grace) = (Retention::Same, Duration::from_secs(30));
         let rules = TopicRules { selection, naming, replication: None, retention, deletion_grace };
         let (from, to) = (Arc::new(source.clone()), Arc::new(target.clone()));
-        Self { topics: Topics::new(from, to.clone(), to, rules), source, target }
+        let side = |alias: &str, ledgers| Side { alias: alias.into(), cluster: format!("{alias}-id").into(), ledgers };
+        let neighbours = Neighbours::new("dr".into(), side("paris", from.clone()), side("lyon", to.clone()));
+        Self { topics: Topics::new(from, to.clone(), to, neighbours, rules), source, target }
     }
 
     async fn pass(&mut self) -> TopicsReport {

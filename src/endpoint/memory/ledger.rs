@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use crate::endpoint::memory::{Call, MemoryCluster};
 use crate::endpoint::{
-    ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Result,
+    ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerReader, LedgerStore, LedgerTopic,
+    Ledgers, Result,
 };
 use crate::model::LinkName;
 
@@ -75,6 +76,12 @@ impl MemoryLedger {
     }
 }
 
+impl Ledgers for MemoryCluster {
+    fn of(&self, link: &LinkName) -> Box<dyn LedgerReader> {
+        Box::new(self.ledger(link.as_str()))
+    }
+}
+
 impl LedgerState {
     fn append(&mut self, topic: LedgerTopic, entries: Vec<LedgerEntry>) {
         let log = self.log(topic);
@@ -86,13 +93,16 @@ impl LedgerState {
 }
 
 #[async_trait]
-impl LedgerStore for MemoryLedger {
+impl LedgerReader for MemoryLedger {
     async fn follow(&self, topic: LedgerTopic) -> Result<Box<dyn LedgerFollower>> {
         self.cluster.enter(Call::Follow).await?;
         let until = self.change(|ledger| ledger.log(topic).end);
         Ok(Box::new(Follower { ledger: self.clone(), topic, next: 0, catching_up_to: Some(until) }))
     }
+}
 
+#[async_trait]
+impl LedgerStore for MemoryLedger {
     async fn claim(&self) -> Result<Box<dyn LedgerAppender>> {
         self.cluster.enter(Call::Claim).await?;
         let claim = self.change(|ledger| {

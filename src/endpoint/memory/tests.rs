@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::batch::{BatchBuilder, Record, content_hash, pass, records};
 use crate::endpoint::{
-    Catalog, Delivery, GroupReader, GroupWriter, LedgerEntry, LedgerStore, LedgerTopic, Opened, Reader, Sink, Source,
+    Catalog, Delivery, GroupReader, GroupWriter, LedgerEntry, LedgerReader, LedgerStore, LedgerTopic, Opened, Reader,
+    Sink, Source,
 };
 use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, ProducerIdentity, Route};
 

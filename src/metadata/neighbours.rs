@@ -1,0 +1,218 @@
+//! What other links do on the two clusters: a topic has one writer, and records never travel in a circle.
+//!
+//! Their control topics tell: on the target, which topics they fill there; on the source, which of its topics are filled
+//! from our target.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::endpoint::{ErrorKind, LedgerTopic, Ledgers, Result, TopicInfo};
+use crate::ledger::View;
+use crate::model::{ClusterId, LinkName, TopicName};
+
+/// What was objected to is looked at again after this long, and what could not be read.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// The ledgers on one cluster.
+pub struct Side {
+    /// The cluster's alias, for people.
+    pub alias: String,
+    /// The cluster's id.
+    pub cluster: ClusterId,
+    /// Where they are read.
+    pub ledgers: Arc<dyn Ledgers>,
+}
+
+/// The other links on both clusters of one.
+pub struct Neighbours {
+    link: LinkName,
+    source: Side,
+    target: Side,
+    judged: BTreeSet<(TopicName, TopicName)>,
+    known: (BTreeSet<LinkName>, BTreeSet<LinkName>),
+    looked_at: Instant,
+    objections: Objections,
+}
+
+/// What must not be mirrored, and what is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Objections {
+    /// By source topic: why not, and what to do.
+    pub refused: BTreeMap<TopicName, String>,
+    /// Ledgers that could not be read.
+    pub unknown: Vec<String>,
+}
+
+/// What one other link was seen to fill on the cluster of its ledger.
+struct Neighbour {
+    link: LinkName,
+    source: ClusterId,
+    fills: BTreeMap<TopicName, TopicName>,
+}
+
+impl Neighbours {
+    /// The neighbours of `link`; nothing is read yet.
+    pub fn new(link: LinkName, source: Side, target: Side) -> Self {
+        let (judged, known) = (BTreeSet::new(), (BTreeSet::new(), BTreeSet::new()));
+        Self { link, source, target, judged, known, looked_at: Instant::now(), objections: Objections::default() }
+    }
+
+    /// Objections to mirroring `pairs` (source topic, target topic), given all topics of both clusters. Reads other links'
+    /// ledgers only when there is something new to judge.
+    ///
+    /// # Errors
+    /// Passing ones, when nothing could be learnt; a ledger that may not or cannot be read is among the objections.
+    pub async fn objections(
+        &mut self,
+        pairs: impl Iterator<Item = (TopicName, TopicName)>,
+        on_source: &[TopicInfo],
+        on_target: &[TopicInfo],
+    ) -> Result<Objections> {
+        let pairs: BTreeSet<_> = pairs.collect();
+        let known = (self.others(on_source), self.others(on_target));
+        let is_settled = self.objections == Objections::default() || self.looked_at.elapsed() < LOOK_AGAIN;
+        if is_settled && known == self.known && pairs.is_subset(&self.judged) {
+            return Ok(self.objections.clone());
+        }
+        let mut found = Objections::default();
+        for neighbour in read_all(&self.target, &known.1, &mut found).await? {
+            for (ours, target) in pairs.iter().filter(|(_, target)| neighbour.fills.contains_key(target)) {
+                let theirs = &neighbour.fills[target];
+                let why = format!(
+                    "topic {ours} is not mirrored: link {} (from {theirs} of cluster {}) fills {target} on {} already; {}",
+                    neighbour.link,
+                    neighbour.source,
+                    self.target.alias,
+                    way_out(&neighbour.link, &self.target.alias)
+                );
+                found.refused.insert(ours.clone(), why);
+            }
+        }
+        for neighbour in read_all(&self.source, &known.0, &mut found).await? {
+            if neighbour.source != self.target.cluster {
+                continue;
+            }
+            for (ours, _) in pairs.iter().filter(|(ours, _)| neighbour.fills.contains_key(ours)) {
+                let why = format!(
+                    "topic {ours} is not mirrored: link {} fills it on {} from {} of {}, so its records would travel in a \
+                     circle; {}",
+                    neighbour.link,
+                    self.source.alias,
+                    neighbour.fills[ours],
+                    self.target.alias,
+                    way_out(&neighbour.link, &self.source.alias)
+                );
+                found.refused.insert(ours.clone(), why);
+            }
+        }
+        (self.judged, self.known, self.looked_at, self.objections) = (pairs, known, Instant::now(), found);
+        Ok(self.objections.clone())
+    }
+
+    fn others(&self, topics: &[TopicInfo]) -> BTreeSet<LinkName> {
+        topics.iter().filter_map(|t| LedgerTopic::owner_of_control(&t.name)).filter(|link| *link != self.link).collect()
+    }
+}
+
+fn way_out(link: &LinkName, alias: &str) -> String {
+    let (control, map) = (LedgerTopic::Control.name(link), LedgerTopic::Map.name(link));
+    format!(
+        "exclude the topic from one of the two links, or, if link {link} is over for good, delete {control} and {map} on \
+         {alias}"
+    )
+}
+
+async fn read_all(side: &Side, links: &BTreeSet<LinkName>, found: &mut Objections) -> Result<Vec<Neighbour>> {
+    let mut neighbours = Vec::new();
+    for link in links {
+        match View::read_control(&*side.ledgers.of(link)).await {
+            Ok(view) => {
+                let Some(clusters) = view.link() else { continue };
+                let fills =
+                    view.routes().into_iter().map(|b| (b.route.target.topic.clone(), b.route.source.topic.clone()));
+                let source = clusters.source_cluster_id;
+                neighbours.push(Neighbour { link: link.clone(), source, fills: fills.collect() });
+            }
+            Err(error) if error.kind == ErrorKind::Retryable => return Err(error),
+            Err(error) => found.unknown.push(format!(
+                "what link {link} does on {} is not known, so nothing keeps the two links apart: {error}",
+                side.alias
+            )),
+        }
+    }
+    Ok(neighbours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::memory::MemoryCluster;
+    use crate::endpoint::{Catalog, LedgerStore};
+    use crate::ledger::ControlRecord;
+    use crate::ledger::record::{Born, LinkRecord};
+    use crate::model::{Offset, Route, TopicPartition};
+
+    /// A link that has filled topics, each from one of the same name with `from.` before it.
+    async fn other_link(on: &MemoryCluster, name: &str, source: &str, fills: &[&str]) {
+        on.create(&format!("__twinlog.{name}.control"), 1, &[]);
+        let link = LinkRecord { source_cluster_id: source.into(), target_cluster_id: "its-target".into() };
+        let mut records = vec![ControlRecord::Link(link)];
+        records.extend(fills.iter().map(|topic| {
+            let (source, target) = (TopicPartition::new(format!("from.{topic}"), 0), TopicPartition::new(*topic, 0));
+            let route = Route { source, source_id: None, target, target_id: None };
+            ControlRecord::Born(Born { route, first_source: Offset(0), target_start: Offset(0) })
+        }));
+        let store = on.ledger(name);
+        let appender = store.claim().await.unwrap();
+        appender.append(LedgerTopic::Control, records.iter().map(ControlRecord::to_entry).collect()).await.unwrap();
+    }
+
+    async fn judge(source: &MemoryCluster, target: &MemoryCluster) -> Objections {
+        let side = |alias: &str, cluster: &MemoryCluster, id: &str| {
+            let (alias, cluster, ledgers) = (alias.to_owned(), id.into(), Arc::new(cluster.clone()));
+            Side { alias, cluster, ledgers }
+        };
+        let (from, to) = (side("paris", source, "paris-id"), side("lyon", target, "lyon-id"));
+        let mut neighbours = Neighbours::new("dr".into(), from, to);
+        let pairs = [("orders", "copy.orders"), ("payments", "copy.payments")].map(|(s, t)| (s.into(), t.into()));
+        let (on_source, on_target) = (source.topics().await.unwrap(), target.topics().await.unwrap());
+        neighbours.objections(pairs.into_iter(), &on_source, &on_target).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_another_link_fills_gets_no_second_source() {
+        let (source, target) = (MemoryCluster::new("paris-id"), MemoryCluster::new("lyon-id"));
+        other_link(&target, "nice", "nice-id", &["copy.orders", "orders"]).await;
+        other_link(&target, "dr", "paris-id", &["copy.payments"]).await;
+        let found = judge(&source, &target).await;
+        assert_eq!(found.refused.keys().map(TopicName::as_str).collect::<Vec<_>>(), ["orders"]);
+        let why = &found.refused[&TopicName::from("orders")];
+        for name in ["nice", "nice-id", "copy.orders", "from.copy.orders", "lyon", "__twinlog.nice.control"] {
+            assert!(why.contains(name), "{why}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_comes_from_our_target_does_not_go_back() {
+        let (source, target) = (MemoryCluster::new("paris-id"), MemoryCluster::new("lyon-id"));
+        other_link(&source, "back", "lyon-id", &["payments"]).await;
+        other_link(&source, "elsewhere", "nice-id", &["orders"]).await;
+        let found = judge(&source, &target).await;
+        assert_eq!(found.refused.keys().map(TopicName::as_str).collect::<Vec<_>>(), ["payments"]);
+        assert!(found.refused[&TopicName::from("payments")].contains("circle"), "{found:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ledger_that_cannot_be_read_is_named() {
+        let (source, target) = (MemoryCluster::new("paris-id"), MemoryCluster::new("lyon-id"));
+        other_link(&target, "nice", "nice-id", &["copy.orders"]).await;
+        let newer = crate::endpoint::LedgerEntry { key: "journal/x".into(), value: Some("{\"v\":1}".into()) };
+        target.ledger("nice").plant(LedgerTopic::Control, newer);
+        let found = judge(&source, &target).await;
+        assert!(found.refused.is_empty());
+        assert!(found.unknown.len() == 1 && found.unknown[0].contains("link nice"), "{found:?}");
+    }
+}
