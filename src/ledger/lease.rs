@@ -1,6 +1,7 @@
 //! The right to append: for how long it is ours, and when it may become ours.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -40,6 +41,24 @@ impl Lease {
         match &*self.state.borrow() {
             State::Held { until } => Instant::now() < *until,
             State::Lost(_) => false,
+        }
+    }
+
+    /// Resolves when it is polled past the lease. No clock wakes it: poll it right before what only a holder may do, so that
+    /// a process that was frozen in between does not do it.
+    pub async fn lapsed(&self) {
+        std::future::poll_fn(|_| if self.valid() { Poll::Pending } else { Poll::Ready(()) }).await;
+    }
+
+    /// Resolves when the lease is valid, again or still; never once it is lost. Cancel-safe.
+    pub async fn held(&self) {
+        let mut states = self.state.subscribe();
+        loop {
+            states.borrow_and_update();
+            if self.valid() {
+                return;
+            }
+            states.changed().await.expect("the sender lives in self");
         }
     }
 
@@ -186,8 +205,15 @@ mod tests {
         assert!(held.valid());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!held.valid());
+        held.lapsed().await;
+        let waiting = tokio::spawn({
+            let held = held.clone();
+            async move { held.held().await }
+        });
         held.renewed(Instant::now() + LEASE);
         assert!(held.valid());
+        waiting.await.unwrap();
+        assert!(futures::poll!(std::pin::pin!(held.lapsed())).is_pending());
         held.renewed(sent);
         assert!(held.valid(), "a renewal that comes back late shortens nothing");
         held.note(&Error::new(ErrorKind::Retryable, "a hiccup"));

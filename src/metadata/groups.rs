@@ -211,7 +211,16 @@ impl Groups {
                         (at.clone(), CommittedOffset { offset: *offset, metadata })
                     })
                     .collect();
-                async move { (writer.commit_offsets(&group.id, &offsets).await, group, record, positions) }
+                async move {
+                    let lease = self.ledger.lease();
+                    let outcome = tokio::select! {
+                        biased;
+                        // Woken from a freeze: the positions may be old, and a successor's newer ones be there.
+                        () = lease.lapsed() => Err(Error::new(ErrorKind::Retryable, "the link's lease ran out")),
+                        outcome = writer.commit_offsets(&group.id, &offsets) => outcome,
+                    };
+                    (outcome, group, record, positions)
+                }
             })
             .buffer_unordered(COMMITS_AT_ONCE)
             .collect()

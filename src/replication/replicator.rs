@@ -204,8 +204,14 @@ impl Flow<'_> {
             };
             let unpaid = *owed > 0;
             let stalled = *map_stalled.borrow_and_update();
-            let may_send = ready.is_some() && !unpaid && !stalled;
-            self.replicator.monitor.enter(if stalled { map_stalled_state() } else { replicating });
+            let lease = ends.ledger.lease();
+            let is_held = lease.valid();
+            let may_send = ready.is_some() && !unpaid && !stalled && is_held;
+            self.replicator.monitor.enter(match (stalled, is_held) {
+                (true, _) => held_up("the offset map cannot be made durable: nothing more is sent until it can"),
+                (_, false) => held_up("the link's lease cannot be renewed: nothing more is sent until it can"),
+                _ => replicating,
+            });
             // Acks before new work: else a fast source would grow the window while durable batches keep their memory.
             tokio::select! {
                 biased;
@@ -217,6 +223,8 @@ impl Flow<'_> {
                 () = self.replicator.monitor.doubted.notified() => return self.doubted(),
                 () = changed(&mut map_stalled) => {}
                 () = ends.rate.pass(owed), if unpaid => {}
+                () = lease.held(), if !is_held => {}
+                () = lease.lapsed(), if may_send => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send => match sent {
                     Ok(sent) => self.sent(sent),
                     Err(error) => return error.into(),
@@ -342,9 +350,8 @@ async fn changed(map_stalled: &mut watch::Receiver<bool>) {
     }
 }
 
-fn map_stalled_state() -> PartitionState {
-    let detail = "the offset map cannot be made durable: nothing more is sent until it can".to_owned();
-    PartitionState::Halted(Halt { reason: HaltReason::MapStalled, detail })
+fn held_up(why: &str) -> PartitionState {
+    PartitionState::Halted(Halt { reason: HaltReason::MapStalled, detail: why.to_owned() })
 }
 
 pub(super) fn unix_ms() -> i64 {

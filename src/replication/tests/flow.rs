@@ -4,6 +4,7 @@ use super::*;
 use crate::batch::{BatchBuilder, Codec};
 use crate::endpoint::ErrorKind;
 use crate::endpoint::memory::{Call, Disturbance};
+use crate::ledger::LEASE;
 
 #[tokio::test(start_paused = true)]
 async fn records_arrive_with_every_byte_in_order_and_every_offset_translates() {
@@ -195,6 +196,22 @@ async fn a_stalled_map_stops_sending_says_so_and_resumes() {
     run.comes_to(2, 2).await;
     run.replicating().await;
     assert_eq!(run.ledger.view().halt(&at(0)), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_its_lease_nothing_is_sent_until_it_is_renewed() {
+    let twin = Twin::new();
+    let run = twin.run().await;
+    run.replicating().await;
+    twin.target.fail_next(Call::LedgerAppend, usize::MAX, ErrorKind::Retryable);
+    tokio::time::sleep(LEASE).await;
+    twin.produce(0..2);
+    assert!(run.halted().await.detail.contains("lease"), "nothing says running while nothing moves");
+    meanwhile(60).await;
+    assert_eq!(twin.target.log_end(&at(0)), Offset(0));
+    twin.target.heal();
+    run.comes_to(2, 2).await;
+    run.replicating().await;
 }
 
 #[tokio::test(start_paused = true)]
