@@ -2,6 +2,7 @@
 //! target's tail is ours, what a group's position becomes. No async, no clock, no I/O.
 
 pub mod group;
+pub mod hole;
 pub mod lag;
 pub mod naming;
 pub mod resolution;

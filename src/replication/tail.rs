@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::endpoint::{PointReader, RecordDigest, Result, View};
 use crate::model::{LeaderEpoch, Offset, OffsetRange, Run, TopicPartition};
 use crate::offsets::OffsetMap;
+use crate::policy::hole::HoleSearch;
 use crate::policy::tail::{TailMatch, Verdict};
 
 /// Bytes asked for at a time on each side; bounds the memory of a tail of any length.
@@ -42,6 +43,23 @@ impl<'a> Cursor<'a> {
     pub(super) fn consume(&mut self) {
         self.chunk.pop_front();
     }
+
+    /// Runs a search over what comes next, without consuming it; what is not in memory is read and dropped again.
+    async fn search(&self, mut search: HoleSearch) -> Result<HoleSearch> {
+        for record in &self.chunk {
+            if search.look(*record).is_break() {
+                return Ok(search);
+            }
+        }
+        let mut further = Cursor::new(self.reader, self.at, self.view, self.rest);
+        while let Some(record) = further.peek().await? {
+            if search.look(record).is_break() {
+                break;
+            }
+            further.consume();
+        }
+        Ok(search)
+    }
 }
 
 /// What became of a tail.
@@ -68,12 +86,27 @@ pub(super) async fn take_over(
     let mut tail = TailMatch::new(map.position(), vanished_below);
     let mut report = TailReport::default();
     let mut pending = Pending::default();
+    let mut accounted = map.target_end();
+    let mut position = map.position();
     while let Some(written) = target.peek().await? {
+        let hole = u64::try_from(written.offset - accounted).unwrap_or(0);
+        accounted = written.offset + 1;
+        if hole > 0 {
+            let lost = source.search(HoleSearch::new(written, hole, position)).await?.lost();
+            // As far back as they can have stood: whoever goes back to the source from within the hole skips none of them.
+            for before in (1..=lost).rev() {
+                let Some(read) = source.peek().await? else { break };
+                pending.push(map, read, written.offset + -(before as i64));
+                report.unverifiable += 1;
+                source.consume();
+            }
+        }
         let read = source.peek().await?;
         match tail.judge(written, read) {
             Verdict::Matched(read) => {
                 report.matched += 1;
                 pending.push(map, read, written.offset);
+                position = read.offset + 1;
                 source.consume();
             }
             Verdict::Duplicate => report.duplicated += 1,

@@ -14,6 +14,9 @@ const EAGER: [(&str, &str); 5] = [
     ("min.compaction.lag.ms", "0"),
 ];
 
+/// It takes nothing.
+const CALM: (&str, Option<&str>) = ("min.compaction.lag.ms", Some("86400000"));
+
 /// Records of ten keys, written over and over: most of them fall to the cleaner.
 fn overwrite(source: &Cluster, topic: &str, ids: std::ops::Range<u64>) {
     for first in ids.clone().step_by(30) {
@@ -58,7 +61,7 @@ fn translates_exactly(source: &Cluster, target: &Cluster) {
     let mut id = 10_000;
     until_cleaned(source, source, &topic, 300, &mut id);
     // From here on nothing is cleaned, until both sides have been read: what is removed later is known by its id.
-    source.client().alter_topic(&topic, &[("min.compaction.lag.ms", Some("86400000"))]).unwrap();
+    source.client().alter_topic(&topic, &[CALM]).unwrap();
     overwrite(source, &topic, 600..900);
     let mirror = twinlog(link(source, target, &[&topic], &[]));
     mirror.start_ready();
@@ -95,4 +98,49 @@ fn translates_exactly(source: &Cluster, target: &Cluster) {
         both.last_is_the_same()
     });
     both.every_offset_is_exact(&mirror, &topic);
+}
+
+#[test]
+fn a_tail_not_yet_in_the_map_is_matched_whichever_side_has_compacted_it() {
+    let (source, target) = shared_pair();
+    for cleaned in [&[target][..], &[source], &[source, target]] {
+        let topic = unique("tail");
+        source.client().create_topic(&topic, 1, &EAGER).unwrap();
+        source.client().alter_topic(&topic, &[CALM]).unwrap();
+        let setup = link(source, target, &[&topic], &[]);
+        let rarely = format!("[links.{}.intervals]\nflush = \"5s\"", setup.link);
+        let mirror = twinlog(setup.and(&rarely));
+        mirror.start_ready();
+        attached(&mirror);
+        // Batches a second of record time apart: each becomes a segment of its own on both sides.
+        for first in (0..60_000).step_by(2_000) {
+            overwrite(source, &topic, first..first + 30);
+        }
+        let end = || target.client().bounds(&topic, 0).unwrap().1;
+        until(SOON, "everything is on the target", || end() == 900);
+        mirror.kill9();
+        let mut both = Histories::read(source, target, &topic);
+        let left = |cluster: &Cluster| View::read(cluster.client(), &topic, 0).unwrap().seen().len();
+        for cluster in cleaned {
+            cluster.client().alter_topic(&topic, &[("min.compaction.lag.ms", Some("0"))]).unwrap();
+            until(2 * SOON, "the cleaner has been there", || left(cluster) < 100);
+        }
+        // Where a record was that the source has lost before it was in the map, nobody can know any more.
+        if cleaned.iter().any(|cluster| std::ptr::eq(*cluster, source)) {
+            both = Histories::read(source, target, &topic);
+        }
+        mirror.start_ready();
+        attached(&mirror);
+        write(source.client(), &topic, 0, orders(100_000..100_010), Codec::Lz4);
+        until(SOON, "the last record is on the target", || {
+            both.advance(source, target);
+            both.last_is_the_same()
+        });
+        assert_eq!(end(), 910, "the tail was not sent again");
+        let log = mirror.log_text();
+        let taken = log.lines().rfind(|line| line.contains("took over the target's tail"));
+        println!("{}", taken.expect("there was a tail: the kill came before the flush"));
+        println!("{} records left on the target, {} at the source", left(target), left(source));
+        both.every_offset_is_exact(&mirror, &topic);
+    }
 }

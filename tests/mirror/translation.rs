@@ -39,16 +39,21 @@ fn a_link_from_the_latest_killed_before_its_first_flush_skips_nothing() {
     let mirror = twinlog(setup.and(&rarely));
     mirror.start_ready();
     attached(&mirror);
-    write(source.client(), &topic, 0, orders(100..150), Codec::Lz4);
-    let unflushed = || mirror.metric("twinlog_map_unflushed_records");
-    until(SOON, "records are on the target but not in the durable map", || unflushed() == Some(50.0));
+    let (unflushed, mut next) = (|| mirror.metric("twinlog_map_unflushed_records"), 100);
+    until(SOON, "records are on the target but not in the durable map", || {
+        write(source.client(), &topic, 0, orders(next..next + 10), Codec::Lz4);
+        next += 10;
+        unflushed() > Some(0.0)
+    });
     mirror.kill9();
-    write(source.client(), &topic, 0, orders(150..170), Codec::Lz4);
+    write(source.client(), &topic, 0, orders(next..next + 20), Codec::Lz4);
+    next += 20;
     mirror.start_ready();
     let ids = || View::read(target.client(), &topic, 0).unwrap().seen().iter().filter_map(|s| s.id).collect::<Vec<_>>();
-    until(SOON, "everything since the link's birth is on the target", || ids().len() >= 70);
-    assert_eq!(ids(), (100..170).collect::<Vec<u64>>());
-    for offset in 100..=170 {
+    until(SOON, "everything since the link's birth is on the target", || ids().last() == Some(&(next - 1)));
+    assert_eq!(ids(), (100..next).collect::<Vec<u64>>());
+    until(SOON, "all of it is mapped", || mapped_to(&mirror) == next as i64);
+    for offset in 100..=next as i64 {
         assert_eq!(exactly(&mirror, &topic, offset, false), offset - 100);
         assert_eq!(exactly(&mirror, &topic, offset - 100, true), offset);
     }

@@ -130,6 +130,36 @@ async fn tail_records_whose_source_was_compacted_are_unverifiable_not_foreign() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tail_that_the_target_compacted_is_matched_around_its_holes() {
+    // What the source has lost too is in no map; the rest stands where it stood.
+    for (source_lost, lands_on) in [(&[][..], 5), (&[5], 6)] {
+        let twin = Twin::with_settings(&[("cleanup.policy", "compact")]);
+        crash_with_a_tail(&twin, 9).await;
+        twin.source.remove_records(&at(0), |record| source_lost.contains(&record.offset.0));
+        twin.target.remove_records(&at(0), |record| [4, 5, 6].contains(&record.offset.0));
+        let run = twin.run().await;
+        run.reaches(9, 9).await;
+        let map = run.map();
+        let map = map.lock().expect("not poisoned");
+        assert_eq!(map.translate(Offset(5)), Translation::Exact(Offset(lands_on)), "the source lost {source_lost:?}");
+        for kept in [6, 7, 8, 9] {
+            assert_eq!(map.translate(Offset(kept)), Translation::Exact(Offset(kept)));
+            assert_eq!(map.translate_back(Offset(kept)), Translation::Exact(Offset(kept)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_hole_of_the_target_a_strangers_record_is_still_foreign() {
+    let twin = Twin::with_settings(&[("cleanup.policy", "compact")]);
+    crash_with_a_tail(&twin, 8).await;
+    twin.target.append(&at(0), &[fresh(77), fresh(78)]);
+    twin.produce(8..12);
+    twin.target.remove_records(&at(0), |record| [5, 6, 8].contains(&record.offset.0));
+    twin.run().await.halts_as(HaltReason::ForeignWrite).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn behind_the_end_of_a_compacted_source_a_strangers_record_is_still_foreign() {
     let twin = Twin::with_settings(&[("cleanup.policy", "compact")]);
     crash_with_a_tail(&twin, 6).await;

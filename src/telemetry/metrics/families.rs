@@ -23,7 +23,7 @@ families! { COUNTERS, "Families that only grow, from 0 at the start of the proce
     ATTACHES = "twinlog_attaches_total", "Times a partition learnt the target's true end and found its position; more than one per start means something was in doubt.";
     FAILURES = "twinlog_failures_total", "Times a partition failed and backed off before trying again.";
     DUPLICATED = "twinlog_duplicated_records_total", "Records found twice on the target, matched by content and mapped.";
-    UNVERIFIABLE = "twinlog_unverifiable_records_total", "Records of the target's tail that could not be held against the source, because it no longer has them.";
+    UNVERIFIABLE = "twinlog_unverifiable_records_total", "Records of the target's tail that could not be held against the source, because one side no longer has them.";
     LOST = "twinlog_lost_records_total", "Source offsets given up: removed by retention before they were copied, or skipped by an operator.";
     PASS_FAILURES = "twinlog_pass_failures_total", "Passes over topics, groups or bounds, or flushes of the map, that failed, by pass.";
 }
