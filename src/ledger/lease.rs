@@ -51,7 +51,7 @@ impl Lease {
     }
 
     /// Resolves when the lease is valid, again or still; never once it is lost. Cancel-safe.
-    pub async fn held(&self) {
+    pub async fn regained(&self) {
         let mut states = self.state.subscribe();
         loop {
             states.borrow_and_update();
@@ -208,7 +208,7 @@ mod tests {
         held.lapsed().await;
         let waiting = tokio::spawn({
             let held = held.clone();
-            async move { held.held().await }
+            async move { held.regained().await }
         });
         held.renewed(Instant::now() + LEASE);
         assert!(held.valid());

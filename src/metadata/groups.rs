@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt};
 
 use crate::endpoint::{
-    CommittedOffset, ErrorKind, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, Result,
+    CommittedOffset, Error, ErrorKind, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, Result,
 };
 use crate::ledger::record::GroupRecord;
 use crate::ledger::{ControlRecord, Ledger, RouteMap};
@@ -201,7 +201,7 @@ impl Groups {
             ControlRecord::Group(group.id.clone(), record.clone())
         });
         self.ledger.append(intents.collect()).await?;
-        let writer = &self.writer;
+        let (writer, lease) = (&self.writer, self.ledger.lease());
         let outcomes: Vec<_> = stream::iter(commits)
             .map(|(group, record, positions)| {
                 let offsets: GroupOffsets = positions
@@ -212,7 +212,6 @@ impl Groups {
                     })
                     .collect();
                 async move {
-                    let lease = self.ledger.lease();
                     let outcome = tokio::select! {
                         biased;
                         // Woken from a freeze: the positions may be old, and a successor's newer ones be there.

@@ -223,7 +223,7 @@ impl Flow<'_> {
                 () = self.replicator.monitor.doubted.notified() => return self.doubted(),
                 () = changed(&mut map_stalled) => {}
                 () = ends.rate.pass(owed), if unpaid => {}
-                () = lease.held(), if !is_held => {}
+                () = lease.regained(), if !is_held => {}
                 () = lease.lapsed(), if may_send => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send => match sent {
                     Ok(sent) => self.sent(sent),
