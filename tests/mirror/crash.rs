@@ -79,6 +79,34 @@ fn two_started_by_mistake_copy_once() {
 }
 
 #[test]
+fn two_that_run_at_once_without_a_lease_copy_once() {
+    let (source, target) = shared_pair();
+    let topic = unique("unleashed");
+    source.client().create_topic(&topic, 3, &[]).unwrap();
+    let load = Load::start(addresses(source), fast_load(&topic, 0));
+    let setup = link(source, target, &[&topic], &[]);
+    let unleashed = setup.clone().env("TWINLOG_TEST_WITHOUT_LEASE", "1");
+    let both = [0, 1].map(|_| twinlog(unleashed.clone()));
+    let copied = |of: &Twinlog| of.metric("twinlog_records_total").unwrap_or(0.0);
+    for turn in 0..rounds(3, 50) {
+        for one in &both {
+            one.start();
+            until(SOON, "it copies", || copied(one) > 0.0);
+        }
+        // The first is fenced from the ledger, and stops when its map has not been durable for 10 s: until then both copy.
+        let before = both.each_ref().map(copied);
+        let go_on = || both.iter().zip(before).all(|(one, before)| copied(one) > before);
+        until(SOON, &format!("both go on copying, turn {turn}"), go_on);
+        both.iter().for_each(Twinlog::kill9);
+    }
+    let written = load.stop();
+    let last = twinlog(setup);
+    last.start();
+    twins(source, target, &topic).settle(SOON);
+    println!("{} records by two owners at once: 0 lost, 0 doubled", written.records());
+}
+
+#[test]
 fn sigterm_drains_and_the_next_start_matches_nothing() {
     let (source, target) = shared_pair();
     let topic = unique("drained");

@@ -16,6 +16,7 @@ mod groups;
 mod halts;
 mod isolation;
 mod member;
+mod neighbours;
 mod start;
 mod topics;
 mod translation;
