@@ -29,7 +29,12 @@ use crate::wire::Connection;
 const VACANT_FOR: Duration = Duration::from_secs(30);
 /// Partitions of a lane that are opened at once: enough to hide the round trip, few enough that opening thousands of them
 /// takes little memory. A broker handles one question per connection at a time anyway.
-const OPENING_AT_ONCE: usize = 64;
+const OPENING_AT_ONCE: u32 = 64;
+/// The same while others write: what a leader is asked for an opening takes it milliseconds, and a write waits behind all
+/// that was asked before it.
+const OPENING_BESIDE_WRITES: u32 = 4;
+/// A lane counts as written through for this long after the last batch was offered.
+const WRITTEN_FOR: Duration = Duration::from_secs(1);
 /// What the network may add to the time the broker itself may take for an answer.
 const NETWORK_MARGIN: Duration = Duration::from_secs(5);
 
@@ -43,6 +48,7 @@ pub(super) struct Lane {
     /// Learnt through this connection and by it alone, so that a silent broker holds up nobody else's opening.
     limits: TopicLimits,
     opening: Semaphore,
+    written_at: Mutex<Option<Instant>>,
 }
 
 impl Lane {
@@ -62,7 +68,8 @@ impl Lane {
             outbox: Mutex::new(Outbox::new(shared.settings.batches_in_flight_per_partition)),
             work: Notify::new(),
             limits: TopicLimits::default(),
-            opening: Semaphore::new(OPENING_AT_ONCE),
+            opening: Semaphore::new(OPENING_AT_ONCE as usize),
+            written_at: Mutex::default(),
         });
         let task = Task {
             lane: lane.clone(),
@@ -94,7 +101,10 @@ impl Lane {
 
     /// Waits for a turn to open a partition through this lane.
     pub async fn turn_to_open(&self) -> SemaphorePermit<'_> {
-        self.opening.acquire().await.expect("the semaphore is never closed")
+        let written_at = *self.written_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_written = written_at.is_some_and(|at| at.elapsed() < WRITTEN_FOR);
+        let share = if is_written { OPENING_AT_ONCE / OPENING_BESIDE_WRITES } else { 1 };
+        self.opening.acquire_many(share).await.expect("the semaphore is never closed")
     }
 
     /// How large a batch each topic accepts.
@@ -106,8 +116,8 @@ impl Lane {
     #[cfg(test)]
     pub fn detached(in_flight_per_partition: usize) -> Arc<Self> {
         let outbox = Mutex::new(Outbox::new(in_flight_per_partition));
-        let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE));
-        Arc::new(Self { connection: Weak::new(), outbox, work, limits, opening })
+        let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE as usize));
+        Arc::new(Self { connection: Weak::new(), outbox, work, limits, opening, written_at: Mutex::default() })
     }
 
     /// The queues.
@@ -138,6 +148,7 @@ impl Place {
 
     /// Hands over the pieces of one batch; only after [`Place::room`].
     pub fn offer(&self, pieces: Vec<Piece>) {
+        *self.lane.written_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.lane.outbox().offer(self.seat, pieces);
         self.lane.work.notify_one();
     }
