@@ -11,6 +11,8 @@ use crate::support::{ClusterSpec, batch, shared_pair, shared_source, until};
 
 /// Pause between two records of a probe.
 const BEAT: Duration = Duration::from_millis(5);
+/// Records that are enough to speak of a 99th percentile.
+const ENOUGH: usize = 200;
 /// How long an undisturbed neighbour is watched, and a disturbed one at least.
 const WATCHED: Duration = Duration::from_secs(3);
 
@@ -67,7 +69,7 @@ impl Probe {
     fn p99(&self, from: Instant, to: Instant) -> Duration {
         let sent: Vec<Instant> = self.sent.lock().unwrap().clone();
         let (first, last) = (sent.partition_point(|at| *at < from), sent.partition_point(|at| *at < to));
-        assert!(last - first >= 100, "too few records to speak of a 99th percentile: {}", last - first);
+        assert!(last - first >= ENOUGH, "too few records to speak of a 99th percentile: {}", last - first);
         until(SOON, "the neighbour's records are all on the target", || self.arrived() >= last);
         let seen = self.seen.lock().unwrap();
         let mut took: Vec<Duration> = (first..last).map(|id| seen[id] - sent[id]).collect();
@@ -117,12 +119,21 @@ impl Neighbour {
         Delays { mirrored, clusters: self.unmirrored.iter().map(|probe| probe.p99(from, to)).sum() }
     }
 
+    /// Watches on until so long after `from`, and longer where a loaded machine writes but slowly.
+    fn watch(&self, from: Instant, least: Duration) -> Delays {
+        let sent = |probe: &Probe| {
+            let sent = probe.sent.lock().unwrap();
+            sent.len() - sent.partition_point(|at| *at < from)
+        };
+        let enough = || [&self.mirrored].into_iter().chain(&self.unmirrored).all(|probe| sent(probe) > ENOUGH);
+        until(2 * SOON, "the neighbour was watched for long enough", || from.elapsed() >= least && enough());
+        self.delays(from, Instant::now())
+    }
+
     /// While nothing else happens.
     fn baseline(&self) -> Delays {
         until(SOON, "what starts slowly has started", || self.mirrored.arrived() > 300);
-        let began = Instant::now();
-        until(SOON, "the baseline is long enough", || began.elapsed() >= WATCHED);
-        self.delays(began, Instant::now())
+        self.watch(Instant::now(), WATCHED)
     }
 }
 
@@ -158,8 +169,7 @@ fn many_topics_added_at_once_do_not_slow_a_neighbour() {
         twins(source, target, name).settle(SOON);
     }
     let took = began.elapsed();
-    until(SOON, "the neighbour was watched for long enough", || began.elapsed() >= WATCHED);
-    let meanwhile = neighbour.delays(began, Instant::now());
+    let meanwhile = neighbour.watch(began, WATCHED);
     println!("{count} topics added and copied in {took:?}: neighbour {before:?} before, {meanwhile:?} meanwhile");
     assert!(meanwhile.mirrored < bound(before, meanwhile), "{meanwhile:?}, {before:?} before");
 }
@@ -192,8 +202,7 @@ fn many_stalled_partitions_are_each_named_and_do_not_slow_a_neighbour() {
     until(SOON, "each of them is named", || halted() == count as usize);
     let began = Instant::now();
     // In soak past the half minute after which halted partitions look again.
-    until(SOON, "the neighbour was watched", || began.elapsed() >= WATCHED * rounds(1, 10) as u32);
-    let meanwhile = neighbour.delays(began, Instant::now());
+    let meanwhile = neighbour.watch(began, WATCHED * rounds(1, 12) as u32);
     println!("{count} partitions stalled: neighbour {before:?} before, {meanwhile:?} meanwhile");
     assert!(meanwhile.mirrored < bound(before, meanwhile), "{meanwhile:?}, {before:?} before");
     assert_eq!(halted(), count as usize);
