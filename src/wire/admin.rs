@@ -152,7 +152,7 @@ async fn create(cluster: &Cluster, specs: &[TopicSpec]) -> Vec<Result<()>> {
         let Some(answer) = answer.topics.iter().find(|topic| topic.name.as_str() == spec.name.as_str()) else {
             return Err(Error::new(ErrorKind::Protocol, format!("{what}: the broker left it out of its answer")));
         };
-        match error_needing(&format!("Create on topic {}", spec.name), answer.error_code, &what) {
+        match error_needing(format!("Create on topic {}", spec.name), answer.error_code, &what) {
             Some(error) => Err(in_their_words(error, answer.error_message.as_deref())),
             None => Ok(()),
         }

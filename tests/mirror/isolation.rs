@@ -138,8 +138,8 @@ impl Neighbour {
 }
 
 /// What the neighbour may take: three times what it took before, and a floor for what a baseline of few milliseconds cannot
-/// contain: a turn of the scheduler, a collection of garbage, and the questions about four partitions that a leader answers
-/// before a write on the same connection (some 15 ms each on this test bed). That is the promise, held by soak on a machine of its
+/// contain: a turn of the scheduler, a collection of garbage, and the questions that a leader answers before a write on the
+/// same connection when another partition is opened (some 15 ms while it creates topics on this test bed). That is the promise, held by soak on a machine of its
 /// own. In `make test` other tests load the same two cores and brokers: what the clusters themselves take meanwhile is
 /// granted too, and the bound tells a queue behind the disturbance from none.
 fn bound(before: Delays, meanwhile: Delays) -> Duration {
