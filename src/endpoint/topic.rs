@@ -123,9 +123,13 @@ pub enum ConfigChange {
 /// Changes topics; target side only.
 #[async_trait]
 pub trait TopicAdmin: Send + Sync {
-    /// Creates a topic with all settings in one call. Already existing is success only if the caller checks it: it is
-    /// answered as an error of kind `Refused` naming the topic.
-    async fn create_topic(&self, spec: &TopicSpec) -> Result<()>;
+    /// Creates topics, each with all its settings at once, in few calls: one answer per topic, in their order. Already
+    /// existing is success only if the caller checks it: it is answered as an error of kind `Refused` naming the topic.
+    async fn create_topics(&self, specs: &[TopicSpec]) -> Vec<Result<()>>;
+    /// Creates one topic, as [`create_topics`](Self::create_topics) does.
+    async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
+        self.create_topics(std::slice::from_ref(spec)).await.pop().expect("one answer per topic")
+    }
     /// Grows a topic to `partitions` in total.
     async fn grow_topic(&self, name: &TopicName, partitions: i32) -> Result<()>;
     /// Applies changes incrementally (KIP-339).

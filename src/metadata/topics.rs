@@ -140,16 +140,36 @@ impl Topics {
         let brokers = self.target.cluster().await?.brokers;
         self.learn_known_settings(existing).await?;
         let configs = self.source.topic_configs(&missing).await;
+        let mut failed = |target: &TopicName, error: Error| {
+            problems.push(format!("topic {target} could not be created on the target: {error}"));
+        };
+        let (mut specs, mut planned) = (Vec::new(), Vec::new());
+        for (name, configs) in missing.into_iter().zip(configs) {
+            match configs {
+                Ok(configs) => {
+                    let (spec, wanted) = self.plan(&selected[&name], &configs, brokers);
+                    specs.push(spec);
+                    planned.push((name, wanted));
+                }
+                Err(error) => failed(&self.rules.naming.target(&name), error),
+            }
+        }
         let mut created = Vec::new();
-        for (name, configs) in missing.iter().zip(configs) {
-            let target = self.rules.naming.target(name);
-            let outcome = match configs {
-                Ok(configs) => self.create(&selected[name], &target, &configs, brokers).await,
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(()) => created.push(target),
-                Err(error) => problems.push(format!("topic {target} could not be created on the target: {error}")),
+        let answers = self.admin.create_topics(&specs).await;
+        for ((spec, (name, wanted)), answer) in specs.into_iter().zip(planned).zip(answers) {
+            let TopicSpec { name: target, partitions, replication, .. } = spec;
+            match answer {
+                Ok(()) => {
+                    tracing::info!(topic = %target, partitions, replication, "created topic");
+                    self.keeping_times.insert(name.clone());
+                    self.remember(&name, &target, wanted);
+                    created.push(target);
+                }
+                // Somebody was faster; whether it fits is seen when it is described.
+                Err(error) if error.kind == ErrorKind::Refused && error.message.contains("exists") => {
+                    created.push(target);
+                }
+                Err(error) => failed(&target, error),
             }
         }
         for (name, described) in created.iter().zip(self.target.describe_topics(&created).await) {
@@ -173,31 +193,18 @@ impl Topics {
         Ok(())
     }
 
-    async fn create(
-        &mut self,
-        source: &TopicInfo,
-        target: &TopicName,
-        configs: &Configs,
-        brokers: usize,
-    ) -> Result<()> {
+    /// How a source topic is to be created.
+    fn plan(&self, source: &TopicInfo, configs: &Configs, brokers: usize) -> (TopicSpec, Wanted) {
         let replication = self.replication(source, brokers);
         let wanted =
             topic_config::wanted(configs, |n| self.known_settings.contains(n), self.rules.retention, replication, None);
         let spec = TopicSpec {
-            name: target.clone(),
+            name: self.rules.naming.target(&source.name),
             partitions: source.partitions.len() as i32,
             replication,
             configs: wanted.now.clone(),
         };
-        match self.admin.create_topic(&spec).await {
-            Ok(()) => tracing::info!(topic = %target, partitions = spec.partitions, replication, "created topic"),
-            // Somebody was faster; whether it fits is seen when it is described.
-            Err(error) if error.kind == ErrorKind::Refused && error.message.contains("exists") => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        self.keeping_times.insert(source.name.clone());
-        self.remember(&source.name, target, wanted);
-        Ok(())
+        (spec, wanted)
     }
 
     /// Keeps what the target should have, and names what it deliberately has otherwise than the source.

@@ -9,8 +9,8 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreateTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ProducerId, TopicName as WireName,
+    CreatePartitionsRequest, CreateTopicsRequest, CreateTopicsResponse, DescribeConfigsRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ProducerId, TopicName as WireName,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::sleep;
@@ -21,6 +21,8 @@ use crate::runtime::retry::Pace;
 use crate::wire::brokers::Cluster;
 use crate::wire::fault::{error_needing, in_their_words};
 
+/// Topics created by one request. A broker that gets many new partitions at once serves no other meanwhile.
+const CREATED_AT_ONCE: usize = 20;
 /// How long the controller may take to finish a change, and we wait for its word.
 const CHANGE: Duration = Duration::from_secs(30);
 /// A broker that is not ready is asked this often, with pauses, before the caller is told.
@@ -38,23 +40,12 @@ const OLDER_EXPIRATION: &str = "transactional.id.expiration.ms";
 
 #[async_trait]
 impl TopicAdmin for Cluster {
-    async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
-        let configs = spec
-            .configs
-            .iter()
-            .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
-        let topic = CreatableTopic::default()
-            .with_name(WireName(text(spec.name.as_str())))
-            .with_num_partitions(spec.partitions)
-            .with_replication_factor(spec.replication)
-            .with_configs(configs.collect());
-        let request =
-            CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(CHANGE.as_millis() as i32);
-        let right = format!("Create on topic {}", spec.name);
-        change(self, request, format!("create topic {}", spec.name), right, |answer| {
-            answer.topics.first().map(|t| (t.error_code, t.error_message.clone()))
-        })
-        .await
+    async fn create_topics(&self, specs: &[TopicSpec]) -> Vec<Result<()>> {
+        let mut answers = Vec::with_capacity(specs.len());
+        for specs in specs.chunks(CREATED_AT_ONCE) {
+            answers.extend(create(self, specs).await);
+        }
+        answers
     }
 
     async fn grow_topic(&self, name: &TopicName, partitions: i32) -> Result<()> {
@@ -69,6 +60,7 @@ impl TopicAdmin for Cluster {
             answer.results.first().map(|t| (t.error_code, t.error_message.clone()))
         })
         .await
+        .map(drop)
     }
 
     async fn change_configs(&self, name: &TopicName, changes: &[ConfigChange]) -> Result<()> {
@@ -89,6 +81,7 @@ impl TopicAdmin for Cluster {
             answer.responses.first().map(|r| (r.error_code, r.error_message.clone()))
         })
         .await
+        .map(drop)
     }
 
     async fn allocate_producer_id(&self) -> Result<ProducerIdentity> {
@@ -126,6 +119,47 @@ impl TopicAdmin for Cluster {
     }
 }
 
+/// Creates topics by one request.
+async fn create(cluster: &Cluster, specs: &[TopicSpec]) -> Vec<Result<()>> {
+    let topic = |spec: &TopicSpec| {
+        let configs = spec
+            .configs
+            .iter()
+            .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
+        CreatableTopic::default()
+            .with_name(WireName(text(spec.name.as_str())))
+            .with_num_partitions(spec.partitions)
+            .with_replication_factor(spec.replication)
+            .with_configs(configs.collect())
+    };
+    let topics = specs.iter().map(topic).collect();
+    let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(CHANGE.as_millis() as i32);
+    // Only what concerns all of them alike; what became of each is read below.
+    let misplaced = |answer: &CreateTopicsResponse| {
+        let misplaced = answer.topics.iter().any(|t| t.error_code == NOT_CONTROLLER);
+        Some((if misplaced { NOT_CONTROLLER } else { 0 }, None))
+    };
+    let attempted = match specs {
+        [one] => format!("create topic {}", one.name),
+        many => format!("create {} topics", many.len()),
+    };
+    let answer = match change(cluster, request, attempted, "Create".into(), misplaced).await {
+        Ok(answer) => answer,
+        Err(error) => return vec![Err(error); specs.len()],
+    };
+    let outcome = |spec: &TopicSpec| {
+        let what = format!("cluster {}: create topic {}", cluster.alias(), spec.name);
+        let Some(answer) = answer.topics.iter().find(|topic| topic.name.as_str() == spec.name.as_str()) else {
+            return Err(Error::new(ErrorKind::Protocol, format!("{what}: the broker left it out of its answer")));
+        };
+        match error_needing(format!("Create on topic {}", spec.name), answer.error_code, &what) {
+            Some(error) => Err(in_their_words(error, answer.error_message.as_deref())),
+            None => Ok(()),
+        }
+    };
+    specs.iter().map(outcome).collect()
+}
+
 /// Asks the controller, and a new one while brokers point elsewhere.
 async fn change<R: Request + Clone + 'static>(
     cluster: &Cluster,
@@ -133,7 +167,7 @@ async fn change<R: Request + Clone + 'static>(
     attempted: String,
     right: String,
     verdict: impl Fn(&R::Response) -> Option<(i16, Option<StrBytes>)>,
-) -> Result<()> {
+) -> Result<R::Response> {
     let mut pace = Pace::new(FIRST_PAUSE, LONGEST_PAUSE);
     let what = format!("cluster {}: {attempted}", cluster.alias());
     let mut tries = TRIES;
@@ -150,7 +184,7 @@ async fn change<R: Request + Clone + 'static>(
                 cluster.refresh().await?;
             }
             Some(error) => return Err(in_their_words(error, words.as_deref())),
-            None => return Ok(()),
+            None => return Ok(answer),
         }
     }
 }

@@ -11,8 +11,10 @@ use crate::support::{ClusterSpec, batch, shared_pair, shared_source, until};
 
 /// Pause between two records of a probe.
 const BEAT: Duration = Duration::from_millis(5);
+/// Records that are enough to speak of a 99th percentile.
+const ENOUGH: usize = 200;
 /// How long an undisturbed neighbour is watched, and a disturbed one at least.
-const WATCHED: Duration = Duration::from_secs(4);
+const WATCHED: Duration = Duration::from_secs(3);
 
 /// Writes one record after the other into a topic at the source and notes when each can be read on the target.
 struct Probe {
@@ -67,7 +69,7 @@ impl Probe {
     fn p99(&self, from: Instant, to: Instant) -> Duration {
         let sent: Vec<Instant> = self.sent.lock().unwrap().clone();
         let (first, last) = (sent.partition_point(|at| *at < from), sent.partition_point(|at| *at < to));
-        assert!(last - first >= 100, "too few records to speak of a 99th percentile: {}", last - first);
+        assert!(last - first >= ENOUGH, "too few records to speak of a 99th percentile: {}", last - first);
         until(SOON, "the neighbour's records are all on the target", || self.arrived() >= last);
         let seen = self.seen.lock().unwrap();
         let mut took: Vec<Duration> = (first..last).map(|id| seen[id] - sent[id]).collect();
@@ -117,22 +119,32 @@ impl Neighbour {
         Delays { mirrored, clusters: self.unmirrored.iter().map(|probe| probe.p99(from, to)).sum() }
     }
 
+    /// Watches on until so long after `from`, and longer where a loaded machine writes but slowly.
+    fn watch(&self, from: Instant, least: Duration) -> Delays {
+        let sent = |probe: &Probe| {
+            let sent = probe.sent.lock().unwrap();
+            sent.len() - sent.partition_point(|at| *at < from)
+        };
+        let enough = || [&self.mirrored].into_iter().chain(&self.unmirrored).all(|probe| sent(probe) > ENOUGH);
+        until(2 * SOON, "the neighbour was watched for long enough", || from.elapsed() >= least && enough());
+        self.delays(from, Instant::now())
+    }
+
     /// While nothing else happens.
     fn baseline(&self) -> Delays {
-        until(SOON, "what starts slowly has started", || self.mirrored.arrived() > 400);
-        let began = Instant::now();
-        until(SOON, "the baseline is long enough", || began.elapsed() >= WATCHED);
-        self.delays(began, Instant::now())
+        until(SOON, "what starts slowly has started", || self.mirrored.arrived() > 300);
+        self.watch(Instant::now(), WATCHED)
     }
 }
 
 /// What the neighbour may take: three times what it took before, and a floor for what a baseline of few milliseconds cannot
-/// contain, one turn of the scheduler or of a collector of garbage. That is the promise, held by soak on a machine of its
+/// contain: a turn of the scheduler, a collection of garbage, and the questions that a leader answers before a write on the
+/// same connection when another partition is opened (some 15 ms while it creates topics on this test bed). That is the promise, held by soak on a machine of its
 /// own. In `make test` other tests load the same two cores and brokers: what the clusters themselves take meanwhile is
 /// granted too, and the bound tells a queue behind the disturbance from none.
 fn bound(before: Delays, meanwhile: Delays) -> Duration {
     if rounds(0, 1) == 1 {
-        3 * before.mirrored + Duration::from_millis(20)
+        3 * before.mirrored + Duration::from_millis(50)
     } else {
         3 * (before.mirrored + meanwhile.clusters) + Duration::from_millis(100)
     }
@@ -157,8 +169,7 @@ fn many_topics_added_at_once_do_not_slow_a_neighbour() {
         twins(source, target, name).settle(SOON);
     }
     let took = began.elapsed();
-    until(SOON, "the neighbour was watched for long enough", || began.elapsed() >= WATCHED);
-    let meanwhile = neighbour.delays(began, Instant::now());
+    let meanwhile = neighbour.watch(began, WATCHED);
     println!("{count} topics added and copied in {took:?}: neighbour {before:?} before, {meanwhile:?} meanwhile");
     assert!(meanwhile.mirrored < bound(before, meanwhile), "{meanwhile:?}, {before:?} before");
 }
@@ -191,8 +202,7 @@ fn many_stalled_partitions_are_each_named_and_do_not_slow_a_neighbour() {
     until(SOON, "each of them is named", || halted() == count as usize);
     let began = Instant::now();
     // In soak past the half minute after which halted partitions look again.
-    until(SOON, "the neighbour was watched", || began.elapsed() >= WATCHED * rounds(1, 10) as u32);
-    let meanwhile = neighbour.delays(began, Instant::now());
+    let meanwhile = neighbour.watch(began, WATCHED * rounds(1, 12) as u32);
     println!("{count} partitions stalled: neighbour {before:?} before, {meanwhile:?} meanwhile");
     assert!(meanwhile.mirrored < bound(before, meanwhile), "{meanwhile:?}, {before:?} before");
     assert_eq!(halted(), count as usize);
@@ -226,8 +236,11 @@ fn a_frozen_target_costs_no_memory_beyond_the_budget_and_nothing_is_lost() {
     let before = mirror.usage().peak_bytes;
     let backlog = rounds(48, 1024);
     target.only().pause();
-    produce(backlog);
-    until(SOON, "the budget is in use", || mirror.metric("twinlog_memory_used_bytes").is_some_and(|used| used > 0.0));
+    produce(12);
+    // Before the lease is over, after which nothing is read any more.
+    let used = || mirror.metric("twinlog_memory_used_bytes").unwrap_or(0.0);
+    until(SOON, "what is read and cannot be written fills memory", || used() >= MIB as f64);
+    produce(backlog - 12);
     let during = mirror.usage().peak_bytes;
     target.only().resume();
     twins(source, &target, &topic).settle(4 * SOON);
@@ -235,9 +248,9 @@ fn a_frozen_target_costs_no_memory_beyond_the_budget_and_nothing_is_lost() {
     let mib = |bytes: u64| bytes / MIB;
     println!("{backlog} MiB behind: peak {} MiB before, {} frozen, {} after", mib(before), mib(during), mib(after));
     mirror.assert_running();
-    // Requests in flight are the budget's, answers of the frozen target are none; as much again for the frames' framing
-    // and the allocator.
-    let bound = 2 * BUDGET;
+    // The budget was not full before, and the allocator keeps for a while what was freed: 1 to 9 MiB were seen. What grows
+    // with the backlog is far beyond.
+    let bound = 4 * BUDGET;
     for (when, peak) in [("while it was frozen", during), ("when all was copied", after)] {
         assert!(peak - before <= bound, "{} MiB more than before, {when}", mib(peak - before));
     }

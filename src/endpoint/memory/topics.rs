@@ -156,10 +156,8 @@ impl Catalog for MemoryCluster {
     }
 }
 
-#[async_trait]
-impl TopicAdmin for MemoryCluster {
-    async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
-        self.enter(Call::Admin).await?;
+impl MemoryCluster {
+    fn create_one(&self, spec: &TopicSpec) -> Result<()> {
         if spec.partitions < 1 || spec.replication != 1 {
             let what = format!("topic {}: a cluster of one broker needs partitions and one replica", spec.name);
             return Err(self.error(ErrorKind::Refused, what));
@@ -168,6 +166,18 @@ impl TopicAdmin for MemoryCluster {
             true => Ok(()),
             false => Err(self.error(ErrorKind::Refused, format!("topic {} exists already", spec.name))),
         }
+    }
+}
+
+#[async_trait]
+impl TopicAdmin for MemoryCluster {
+    async fn create_topics(&self, specs: &[TopicSpec]) -> Vec<Result<()>> {
+        let mut answers = Vec::new();
+        for spec in specs {
+            // A fault hits a single topic, as a refusal does.
+            answers.push(self.enter(Call::Admin).await.and_then(|()| self.create_one(spec)));
+        }
+        answers
     }
 
     async fn grow_topic(&self, name: &TopicName, partitions: i32) -> Result<()> {

@@ -29,7 +29,12 @@ use crate::wire::Connection;
 const VACANT_FOR: Duration = Duration::from_secs(30);
 /// Partitions of a lane that are opened at once: enough to hide the round trip, few enough that opening thousands of them
 /// takes little memory. A broker handles one question per connection at a time anyway.
-const OPENING_AT_ONCE: usize = 64;
+const OPENING_AT_ONCE: u32 = 64;
+/// What a leader is asked for an opening takes it so long, and a write waits behind all that was asked before it: beside
+/// writes only as many partitions are opened at once as hide the round trip, so that a write takes at most twice as long.
+const OPENING_TAKES: Duration = Duration::from_millis(5);
+/// A lane counts as written through for this long after the last batch was offered.
+const WRITTEN_FOR: Duration = Duration::from_secs(1);
 /// What the network may add to the time the broker itself may take for an answer.
 const NETWORK_MARGIN: Duration = Duration::from_secs(5);
 
@@ -43,6 +48,27 @@ pub(super) struct Lane {
     /// Learnt through this connection and by it alone, so that a silent broker holds up nobody else's opening.
     limits: TopicLimits,
     opening: Semaphore,
+    written: Mutex<Written>,
+}
+
+/// What the lane knows of the writes through it.
+#[derive(Debug, Default)]
+struct Written {
+    /// When the last batch was offered.
+    at: Option<Instant>,
+    /// The shortest time in which a request was answered: the round trip, nearly.
+    quickest: Option<Duration>,
+}
+
+impl Written {
+    /// How many partitions may be opened at once.
+    fn openings(&self) -> u32 {
+        if self.at.is_none_or(|at| at.elapsed() >= WRITTEN_FOR) {
+            return OPENING_AT_ONCE;
+        }
+        let round_trips = self.quickest.unwrap_or_default().as_millis() / OPENING_TAKES.as_millis();
+        u32::try_from(round_trips).unwrap_or(OPENING_AT_ONCE).clamp(1, OPENING_AT_ONCE)
+    }
 }
 
 impl Lane {
@@ -62,7 +88,8 @@ impl Lane {
             outbox: Mutex::new(Outbox::new(shared.settings.batches_in_flight_per_partition)),
             work: Notify::new(),
             limits: TopicLimits::default(),
-            opening: Semaphore::new(OPENING_AT_ONCE),
+            opening: Semaphore::new(OPENING_AT_ONCE as usize),
+            written: Mutex::default(),
         });
         let task = Task {
             lane: lane.clone(),
@@ -94,7 +121,8 @@ impl Lane {
 
     /// Waits for a turn to open a partition through this lane.
     pub async fn turn_to_open(&self) -> SemaphorePermit<'_> {
-        self.opening.acquire().await.expect("the semaphore is never closed")
+        let share = OPENING_AT_ONCE / self.written().openings();
+        self.opening.acquire_many(share).await.expect("the semaphore is never closed")
     }
 
     /// How large a batch each topic accepts.
@@ -106,8 +134,12 @@ impl Lane {
     #[cfg(test)]
     pub fn detached(in_flight_per_partition: usize) -> Arc<Self> {
         let outbox = Mutex::new(Outbox::new(in_flight_per_partition));
-        let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE));
-        Arc::new(Self { connection: Weak::new(), outbox, work, limits, opening })
+        let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE as usize));
+        Arc::new(Self { connection: Weak::new(), outbox, work, limits, opening, written: Mutex::default() })
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The queues.
@@ -138,6 +170,7 @@ impl Place {
 
     /// Hands over the pieces of one batch; only after [`Place::room`].
     pub fn offer(&self, pieces: Vec<Piece>) {
+        self.lane.written().at = Some(Instant::now());
         self.lane.outbox().offer(self.seat, pieces);
         self.lane.work.notify_one();
     }
@@ -162,8 +195,8 @@ struct Task {
     version: i16,
     shared: Arc<Shared>,
     answers: FuturesOrdered<BoxFuture<'static, Result<Bytes>>>,
-    /// What each awaited answer is about, with the version it was asked in.
-    in_flight: VecDeque<(i16, Vec<Sent>)>,
+    /// What each awaited answer is about, with the version it was asked in, and when.
+    in_flight: VecDeque<(i16, Instant, Vec<Sent>)>,
     /// When the last answer came, or the first of the requests in flight was sent.
     progress: Instant,
 }
@@ -179,7 +212,7 @@ impl Task {
         tracing::debug!(broker, reason = ended.message, "lane ended");
         self.shared.doubt_metadata();
         let in_flight = std::mem::take(&mut self.in_flight);
-        self.lane.outbox().close(in_flight.into_iter().flat_map(|(_, sent)| sent), &ended);
+        self.lane.outbox().close(in_flight.into_iter().flat_map(|(.., sent)| sent), &ended);
     }
 
     /// Works until the lane must end, and says why.
@@ -263,7 +296,7 @@ impl Task {
             (timeout + NETWORK_MARGIN).saturating_mul(queued),
         );
         self.answers.push_back(Box::pin(answer));
-        self.in_flight.push_back((version, sent));
+        self.in_flight.push_back((version, Instant::now(), sent));
     }
 
     /// Tells every batch of the oldest request what became of it; an error ends the lane.
@@ -271,7 +304,11 @@ impl Task {
         let body = answer?;
         let version = self.in_flight.front().expect("an answer has its request").0;
         let answers = response::decode(version, body)?;
-        let (_, sent) = self.in_flight.pop_front().expect("an answer has its request");
+        let (_, asked, sent) = self.in_flight.pop_front().expect("an answer has its request");
+        let took = asked.elapsed();
+        let mut written = self.lane.written();
+        written.quickest = Some(written.quickest.map_or(took, |quickest| quickest.min(took)));
+        drop(written);
         let by_place: HashMap<_, _> = answers.iter().map(|answer| (place_of(answer), answer)).collect();
         let outcomes: Vec<(Sent, Result<Offset>)> = sent
             .into_iter()
@@ -333,4 +370,21 @@ fn place_of(answer: &Answer) -> (TopicRef<'_>, i32) {
         TopicKey::Id(id) => TopicRef::Id(*id),
     };
     (topic, answer.partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn beside_writes_as_many_partitions_are_opened_at_once_as_hide_the_round_trip() {
+        let openings = |quickest: Option<u64>| {
+            Written { at: Some(Instant::now()), quickest: quickest.map(Duration::from_millis) }.openings()
+        };
+        assert_eq!([None, Some(0), Some(7), Some(150), Some(9_000)].map(openings), [1, 1, 1, 30, 64]);
+        assert_eq!(Written::default().openings(), 64);
+        let written = Written { at: Some(Instant::now()), quickest: None };
+        tokio::time::advance(WRITTEN_FOR).await;
+        assert_eq!(written.openings(), 64, "nobody writes any more");
+    }
 }

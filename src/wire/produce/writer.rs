@@ -190,6 +190,21 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn beside_writes_partitions_are_opened_one_by_one_and_many_when_nobody_writes() {
+        let lane = Lane::detached(5);
+        let at_once = || {
+            let turns = std::iter::from_fn(|| lane.turn_to_open().now_or_never());
+            turns.collect::<Vec<_>>().len()
+        };
+        assert_eq!(at_once(), 64);
+        let mut writer = writer(&lane, 0, None);
+        drop(writer.send(batch(&[10]), Offset(0)).await.unwrap());
+        assert_eq!(at_once(), 1);
+        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        assert_eq!(at_once(), 64);
+    }
+
     #[tokio::test]
     async fn a_batch_for_another_offset_is_refused_and_changes_nothing() {
         let lane = Lane::detached(5);
