@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters;
 use crate::config::{Config, LinkConfig};
 use crate::http::{Links, Server};
-use crate::link::{Link, LinkSettings};
+use crate::link::{Link, LinkSettings, Order, absent};
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
 use crate::policy::selection::{InvalidPattern, Selection};
@@ -81,6 +81,22 @@ pub async fn run(config: Config) -> Result<(), String> {
     connections.stop().await;
     faces.stop().await;
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+/// Obeys an order to a link that no daemon runs; answers with what is true then. Only the target is asked.
+///
+/// # Errors
+/// A sentence, when the order could not be recorded.
+pub async fn order(config: Config, link: LinkName, order: Order) -> Result<String, String> {
+    let Some(settings) = config.links.get(&link) else {
+        let known: Vec<&str> = config.links.keys().map(LinkName::as_str).collect();
+        return Err(format!("no link is called {link}; there is: {}", known.join(", ")));
+    };
+    let (connections, budget) = (TaskScope::new(), MemoryBudget::new(config.memory.budget_bytes));
+    let (_, target) = adapters::sides(&config, &link, settings, &budget, &connections);
+    let outcome = absent::obey(&link, &target, &order).await;
+    connections.stop().await;
+    outcome
 }
 
 /// Resolves at the next SIGTERM or SIGINT.

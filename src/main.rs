@@ -18,5 +18,5 @@ fn main() -> ExitCode {
         .build()
         .expect("threads can be started");
     let environment = twinlog::config::Environment::of_process();
-    runtime.block_on(twinlog::cli::run(std::env::args_os(), &environment, twinlog::app::run))
+    runtime.block_on(twinlog::cli::run(std::env::args_os(), &environment, twinlog::app::run, twinlog::app::order))
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use twinlog::endpoint::{
     ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Protocol, Security,
 };
-use twinlog::ledger::record::{Desired, LeaseRecord};
+use twinlog::ledger::record::{Desired, LeaseRecord, Rate};
 use twinlog::ledger::{Acquiring, Claimant, Clusters, ControlRecord, Ledger, ProcessIdentity, View, topics};
 use twinlog::librdkafka::{ClusterAccess, RdLedgerStore};
 use twinlog::model::{LinkName, Offset, OffsetRange, TopicPartition};
@@ -132,7 +132,7 @@ async fn records_and_maps_survive_the_holder_and_a_clean_stop_lets_the_next_star
     let (link, store) = new_ledger(shared_target());
     let scope = TaskScope::new();
     let ledger = acquire(&store, &link, &scope).await;
-    let desired = Desired { paused: true, rate_bytes: Some(1 << 20) };
+    let desired = Desired { paused: true, rate: Rate::Bytes(1 << 20) };
     ledger.append(vec![ControlRecord::Desired(desired)]).await.unwrap();
     let target = TopicPartition::new("orders", 3);
     let map = ledger.set_map(&target, OffsetMap::new(Offset(100), Offset(0)));

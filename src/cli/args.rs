@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use crate::link::Order;
 use crate::link::report::Resolution;
 use crate::model::{GroupId, LinkName, Offset, TopicPartition};
 
@@ -32,6 +33,8 @@ pub(super) enum Verb {
     Run,
     #[command(flatten)]
     Ask(Ask),
+    #[command(flatten)]
+    Order(OrderVerb),
 }
 
 /// Verbs that ask the running daemon.
@@ -43,6 +46,11 @@ pub(super) enum Ask {
     Translate(Translate),
     /// Show the consumer groups of a link and how their positions stand
     Groups(Groups),
+}
+
+/// Verbs that make a link do something: now where a daemon runs it, else from its next start on.
+#[derive(Debug, Subcommand)]
+pub(super) enum OrderVerb {
     /// Stop moving records, across restarts, until `resume`
     Pause(OneLink),
     /// Move records again
@@ -138,8 +146,23 @@ pub(super) struct Resolve {
     pub(super) json: bool,
 }
 
+impl OrderVerb {
+    /// To which link, what, and whether the answer is to be JSON.
+    pub(super) fn order(self) -> (LinkName, Order, bool) {
+        match self {
+            OrderVerb::Pause(asked) => (asked.link, Order::Pause, asked.json),
+            OrderVerb::Resume(asked) => (asked.link, Order::Resume, asked.json),
+            OrderVerb::Limit(asked) => (asked.link, Order::Limit(asked.rate.0), asked.json),
+            OrderVerb::Resolve(asked) => {
+                let decision = asked.decision();
+                (asked.link, Order::Resolve { target: asked.target, decision }, asked.json)
+            }
+        }
+    }
+}
+
 impl Resolve {
-    pub(super) fn decision(&self) -> Resolution {
+    fn decision(&self) -> Resolution {
         match (self.adopt, self.resend) {
             (true, _) => Resolution::Adopt,
             (_, true) => Resolution::Resend,

@@ -1,4 +1,5 @@
-//! The command line: one process for `run`, questions to it for every other verb.
+//! The command line: one process for `run`, questions and orders to it for every other verb. Where no daemon answers,
+//! orders are recorded for its next start.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed or refused by the daemon, 2 wrong usage
 //! or configuration, 3 no daemon answers, 4 answered but not with an exact offset.
@@ -22,6 +23,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Environment};
+use crate::link::Order;
+use crate::model::LinkName;
 use args::{Cli, Verb};
 use daemon::Daemon;
 use failed::{Exit, Failed};
@@ -29,11 +32,18 @@ use failed::{Exit, Failed};
 /// Parses `args` (the program's name first), does what they say and answers with the exit code.
 ///
 /// `run` is the daemon: it is given the checked configuration, and its error is a sentence. Logging is its business; the
-/// other verbs do not log.
-pub async fn run<D, F>(args: impl IntoIterator<Item = OsString>, environment: &Environment, run: D) -> ExitCode
+/// other verbs do not log. `absent` obeys orders to links that no daemon runs.
+pub async fn run<D, F, A, G>(
+    args: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    run: D,
+    absent: A,
+) -> ExitCode
 where
     D: FnOnce(Config) -> F,
     F: Future<Output = Result<(), String>>,
+    A: FnOnce(Config, LinkName, Order) -> G,
+    G: Future<Output = Result<String, String>>,
 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -43,7 +53,7 @@ where
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
         }
     };
-    match execute(cli, environment, &mut io::stdout(), run).await {
+    match execute(cli, environment, &mut io::stdout(), run, absent).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             if !failed.message.is_empty() {
@@ -54,10 +64,18 @@ where
     }
 }
 
-async fn execute<D, F>(cli: Cli, environment: &Environment, out: &mut impl Write, run: D) -> Result<(), Failed>
+async fn execute<D, F, A, G>(
+    cli: Cli,
+    environment: &Environment,
+    out: &mut impl Write,
+    run: D,
+    absent: A,
+) -> Result<(), Failed>
 where
     D: FnOnce(Config) -> F,
     F: Future<Output = Result<(), String>>,
+    A: FnOnce(Config, LinkName, Order) -> G,
+    G: Future<Output = Result<String, String>>,
 {
     let file = cli
         .config
@@ -69,5 +87,18 @@ where
             run(config).await.map_err(|message| Failed::new(Exit::Failed, message))
         }
         Verb::Ask(asked) => verbs::ask(&Daemon::of(&file, environment)?, asked, out).await,
+        Verb::Order(verb) => {
+            let (link, order, json) = verb.order();
+            let done = match verbs::order(&Daemon::of(&file, environment)?, &link, &order).await {
+                Err(failed) if failed.exit == Exit::Unreachable => {
+                    let config = Config::load(&file, environment)?;
+                    absent(config, link, order).await.map_err(|message| {
+                        Failed::new(Exit::Failed, format!("no daemon answers, and without one: {message}"))
+                    })?
+                }
+                answered => answered?,
+            };
+            verbs::print_done(done, json, out)
+        }
     }
 }

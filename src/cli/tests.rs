@@ -15,6 +15,8 @@ use super::failed::{Exit, Failed};
 use super::status::render;
 use crate::config::{Config, Environment};
 use crate::http::fake::{FakeDaemon, FakeLink, report};
+use crate::link::Order;
+use crate::model::{LinkName, Resolution, TopicPartition};
 
 /// A configuration whose daemon listens at `address`; the directory keeps it.
 fn configuration(address: impl ToString, http: &str) -> (TempDir, PathBuf) {
@@ -29,12 +31,16 @@ fn configuration(address: impl ToString, http: &str) -> (TempDir, PathBuf) {
     (directory, file)
 }
 
+async fn absent(_: Config, link: LinkName, order: Order) -> Result<String, String> {
+    Ok(format!("{link}, absent: {order:?}"))
+}
+
 /// Runs `verb` with `--config file`: what it printed, and how it ended.
 async fn run_with(file: &Path, environment: &Environment, verb: &str) -> (String, Result<(), Failed>) {
     let words = ["twinlog", "--config", file.to_str().unwrap()].into_iter().chain(verb.split_whitespace());
     let mut out = Vec::new();
     let daemon = |_: Config| async { Err("the daemon was started".to_owned()) };
-    let ended = execute(Cli::try_parse_from(words).unwrap(), environment, &mut out, daemon).await;
+    let ended = execute(Cli::try_parse_from(words).unwrap(), environment, &mut out, daemon, absent).await;
     (String::from_utf8(out).unwrap(), ended)
 }
 
@@ -175,7 +181,7 @@ async fn watching_goes_on_until_the_reader_is_gone() {
     let cli = Cli::try_parse_from(["twinlog", "--config", file.to_str().unwrap(), "status", "--watch", "--json"]);
     let mut reader = Reader { patience: 2, seen: Vec::new() };
     let never = async |_: Config| Ok(());
-    let ended = execute(cli.unwrap(), &Environment::default(), &mut reader, never).await.unwrap_err();
+    let ended = execute(cli.unwrap(), &Environment::default(), &mut reader, never, absent).await.unwrap_err();
     assert_eq!((ended.exit, ended.message.as_str()), (Exit::Failed, ""), "it leaves without a word");
     let lines: Vec<serde_json::Value> =
         String::from_utf8(reader.seen).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -249,33 +255,24 @@ orders/1   1,001          -              waiting for the mirror
 #[tokio::test]
 async fn verbs_reach_the_link_and_say_what_is_true_then() {
     let link = FakeLink::new();
-    for (verb, said) in [
-        ("pause dr", "link dr is paused until `twinlog resume dr`, across restarts\n"),
-        ("resume dr", "link dr moves records again\n"),
-        ("limit dr 50MiB", "link dr copies at most 50.0 MiB/s, across restarts\n"),
-        ("limit dr 1KiB/s", "link dr copies at most 1.0 KiB/s, across restarts\n"),
-        ("limit dr none", "link dr copies without a limit, across restarts\n"),
-        ("resolve dr payments/0 --adopt", "payments/0 attaches again\n"),
-        ("resolve dr payments/0 --resend --json", "{\n  \"done\": \"payments/0 attaches again\"\n}\n"),
-        ("resolve dr payments/0 --skip-loss", "payments/0 attaches again\n"),
-    ] {
+    let resolve = |decision| Order::Resolve { target: TopicPartition::new("payments", 0), decision };
+    let orders = [
+        ("pause dr", Order::Pause),
+        ("resume dr", Order::Resume),
+        ("limit dr 50MiB", Order::Limit(Some(50 << 20))),
+        ("limit dr 1KiB/s", Order::Limit(Some(1024))),
+        ("limit dr none", Order::Limit(None)),
+        ("resolve dr payments/0 --adopt", resolve(Resolution::Adopt)),
+        ("resolve dr payments/0 --resend", resolve(Resolution::Resend)),
+        ("resolve dr payments/0 --skip-loss", resolve(Resolution::SkipLoss)),
+    ];
+    for (verb, order) in &orders {
         let (out, ended) = run(&link, verb).await;
         assert!(ended.is_ok(), "{verb}: {ended:?}");
-        assert_eq!(out, said, "{verb}");
+        assert_eq!(out, format!("{order:?} is obeyed\n"), "{verb}");
     }
-    assert_eq!(
-        link.told(),
-        [
-            "pause",
-            "resume",
-            "limit Some(52428800)",
-            "limit Some(1024)",
-            "limit None",
-            "resolve payments/0 Adopt",
-            "resolve payments/0 Resend",
-            "resolve payments/0 SkipLoss",
-        ]
-    );
+    assert_eq!(link.told(), orders.map(|(_, order)| order));
+    assert_eq!(run(&link, "resume dr --json").await.0, "{\n  \"done\": \"Resume is obeyed\"\n}\n");
     let (out, ended) = run(&FakeLink::refusing("payments/0 is not halted"), "resolve dr payments/0 --adopt").await;
     let failed = ended.unwrap_err();
     assert_eq!((out.as_str(), failed.exit, failed.message.as_str()), ("", Exit::Failed, "payments/0 is not halted"));
@@ -294,7 +291,7 @@ async fn the_token_is_sent_where_one_is_configured() {
         (refused.exit, refused.message.as_str()),
         (Exit::Failed, "the bearer token is not the one of http.token")
     );
-    assert_eq!(link.told(), ["pause"]);
+    assert_eq!(link.told(), [Order::Pause]);
 }
 
 #[tokio::test]
@@ -323,6 +320,10 @@ async fn a_daemon_that_does_not_answer_is_named_with_its_configuration() {
              `twinlog run --config {shown}`"
         )
     );
+    // An order needs none.
+    let (out, ended) = run_with(&file, &Environment::default(), "pause dr").await;
+    assert!(ended.is_ok(), "{ended:?}");
+    assert_eq!(out, "dr, absent: Pause\n");
 }
 
 #[tokio::test]
@@ -361,8 +362,8 @@ async fn the_configuration_can_be_named_by_the_environment() {
     let cli = || Cli::try_parse_from(["twinlog", "run"]).unwrap();
     let started = async |_: Config| Ok(());
     let named: Environment = [("TWINLOG_CONFIG", file.to_str().unwrap())].into_iter().collect();
-    assert!(execute(cli(), &named, &mut Vec::new(), started).await.is_ok());
-    let failed = execute(cli(), &Environment::default(), &mut Vec::new(), started).await.unwrap_err();
+    assert!(execute(cli(), &named, &mut Vec::new(), started, absent).await.is_ok());
+    let failed = execute(cli(), &Environment::default(), &mut Vec::new(), started, absent).await.unwrap_err();
     assert_eq!(
         (failed.exit, failed.message.as_str()),
         (Exit::Usage, "which configuration? Say --config FILE, or set TWINLOG_CONFIG")

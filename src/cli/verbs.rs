@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::args::{Ask, Groups, Limit, Resolve, Status, Translate, partition};
+use super::args::{Ask, Groups, Status, Translate, partition};
 use super::daemon::Daemon;
 use super::failed::{Exit, Failed};
 use super::groups::{self as positions, Translated};
 use super::status as overview;
 use crate::http::{Done, LimitRequest, ResolveRequest};
+use crate::link::Order;
 use crate::link::report::{GroupReport, LinkReport, TranslateReport};
 use crate::model::{GroupId, LinkName, Offset, TopicPartition};
 
@@ -31,10 +32,6 @@ pub(super) async fn ask(daemon: &Daemon, asked: Ask, out: &mut impl Write) -> Re
         Ask::Status(asked) => status(daemon, &asked, out).await,
         Ask::Translate(asked) => translate(daemon, &asked, out).await,
         Ask::Groups(asked) => groups(daemon, &asked, out).await,
-        Ask::Pause(asked) => order(daemon, &asked.link, "pause", &(), asked.json, out).await,
-        Ask::Resume(asked) => order(daemon, &asked.link, "resume", &(), asked.json, out).await,
-        Ask::Limit(asked) => limit(daemon, &asked, out).await,
-        Ask::Resolve(asked) => resolve(daemon, &asked, out).await,
     }
 }
 
@@ -154,25 +151,21 @@ async fn groups(daemon: &Daemon, asked: &Groups, out: &mut impl Write) -> Result
     if asked.json { print_json(out, &groups) } else { Ok(out.write_all(positions::all(&groups).as_bytes())?) }
 }
 
-/// Makes a link do something, and prints what is true then.
-async fn order(
-    daemon: &Daemon,
-    link: &LinkName,
-    verb: &str,
-    request: &impl Serialize,
-    json: bool,
-    out: &mut impl Write,
-) -> Result<(), Failed> {
-    let done: Done = daemon.post(&format!("/v1/links/{link}/{verb}"), request).await?;
-    if json { print_json(out, &done) } else { Ok(writeln!(out, "{}", done.done)?) }
+/// Makes a link obey; answers with what is true then.
+pub(super) async fn order(daemon: &Daemon, link: &LinkName, order: &Order) -> Result<String, Failed> {
+    let path = |verb: &str| format!("/v1/links/{link}/{verb}");
+    let done: Done = match order {
+        Order::Pause => daemon.post(&path("pause"), &()).await?,
+        Order::Resume => daemon.post(&path("resume"), &()).await?,
+        Order::Limit(rate) => daemon.post(&path("limit"), &LimitRequest { bytes_per_second: *rate }).await?,
+        Order::Resolve { target, decision } => {
+            let request = ResolveRequest { target: target.clone(), decision: *decision };
+            daemon.post(&path("resolve"), &request).await?
+        }
+    };
+    Ok(done.done)
 }
 
-async fn limit(daemon: &Daemon, asked: &Limit, out: &mut impl Write) -> Result<(), Failed> {
-    let request = LimitRequest { bytes_per_second: asked.rate.0 };
-    order(daemon, &asked.link, "limit", &request, asked.json, out).await
-}
-
-async fn resolve(daemon: &Daemon, asked: &Resolve, out: &mut impl Write) -> Result<(), Failed> {
-    let request = ResolveRequest { target: asked.target.clone(), decision: asked.decision() };
-    order(daemon, &asked.link, "resolve", &request, asked.json, out).await
+pub(super) fn print_done(done: String, json: bool, out: &mut impl Write) -> Result<(), Failed> {
+    if json { print_json(out, &Done { done }) } else { Ok(writeln!(out, "{done}")?) }
 }

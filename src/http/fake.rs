@@ -7,10 +7,8 @@ use async_trait::async_trait;
 
 use super::{Links, Server};
 use crate::endpoint::Secret;
-use crate::link::LinkControl;
-use crate::link::report::{
-    GroupPartitionReport, GroupReport, LinkReport, PartitionReport, Resolution, TranslateReport,
-};
+use crate::link::report::{GroupPartitionReport, GroupReport, LinkReport, PartitionReport, TranslateReport};
+use crate::link::{LinkControl, Order};
 use crate::model::{Halt, HaltReason, Offset, PartitionState, ProtectionLevel, TopicPartition};
 use crate::runtime::tasks::TaskScope;
 use crate::telemetry::metrics::Exporter;
@@ -20,7 +18,7 @@ pub(crate) struct FakeLink {
     pub(crate) report: Mutex<LinkReport>,
     pub(crate) refusal: Option<String>,
     /// What it was told, in order.
-    pub(crate) told: Mutex<Vec<String>>,
+    pub(crate) told: Mutex<Vec<Order>>,
 }
 
 impl FakeLink {
@@ -32,13 +30,8 @@ impl FakeLink {
         Arc::new(Self { report: Mutex::new(report()), refusal: Some(message.to_owned()), told: Mutex::default() })
     }
 
-    pub(crate) fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<Order> {
         self.told.lock().unwrap().clone()
-    }
-
-    fn tell(&self, what: String) -> Result<(), String> {
-        self.told.lock().unwrap().push(what);
-        self.refusal.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -63,21 +56,9 @@ impl LinkControl for FakeLink {
         }
     }
 
-    async fn pause(&self) -> Result<(), String> {
-        self.tell("pause".into())
-    }
-
-    async fn resume(&self) -> Result<(), String> {
-        self.tell("resume".into())
-    }
-
-    async fn limit(&self, bytes_per_second: Option<u64>) -> Result<(), String> {
-        self.tell(format!("limit {bytes_per_second:?}"))
-    }
-
-    async fn resolve(&self, target: &TopicPartition, decision: Resolution) -> Result<String, String> {
-        self.tell(format!("resolve {target} {decision:?}"))?;
-        Ok(format!("{target} attaches again"))
+    async fn obey(&self, order: &Order) -> Result<String, String> {
+        self.told.lock().unwrap().push(order.clone());
+        self.refusal.clone().map_or(Ok(format!("{order:?} is obeyed")), Err)
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::fake::{FakeDaemon, FakeLink};
+use crate::link::Order;
+use crate::model::{Resolution, TopicPartition};
 
 /// Sends one request to `address`; the body as text.
 async fn send(address: SocketAddr, request: request::Builder, body: &str) -> (StatusCode, String) {
@@ -128,19 +130,16 @@ async fn verbs_reach_the_link() {
     let link = FakeLink::new();
     let daemon = FakeDaemon::with(link.clone()).await;
     assert_eq!(post(&daemon, "/v1/links/dr/pause", "").await.0, 200);
-    assert_eq!(
-        post(&daemon, "/v1/links/dr/resume", "null").await,
-        (200, json!({ "done": "link dr moves records again" }))
-    );
+    assert_eq!(post(&daemon, "/v1/links/dr/resume", "null").await, (200, json!({ "done": "Resume is obeyed" })));
     let limited = post(&daemon, "/v1/links/dr/limit", r#"{"bytes_per_second":1048576}"#).await;
-    assert_eq!(limited, (200, json!({ "done": "link dr copies at most 1.0 MiB/s, across restarts" })));
+    assert_eq!(limited, (200, json!({ "done": "Limit(Some(1048576)) is obeyed" })));
     assert_eq!(post(&daemon, "/v1/links/dr/limit", r#"{"bytes_per_second":null}"#).await.0, 200);
     let resolve = r#"{"target":{"topic":"payments","partition":0},"decision":"skip-loss"}"#;
-    assert_eq!(
-        post(&daemon, "/v1/links/dr/resolve", resolve).await,
-        (200, json!({ "done": "payments/0 attaches again" }))
-    );
-    assert_eq!(link.told(), ["pause", "resume", "limit Some(1048576)", "limit None", "resolve payments/0 SkipLoss"]);
+    assert_eq!(post(&daemon, "/v1/links/dr/resolve", resolve).await.0, 200);
+    let (target, decision) = (TopicPartition::new("payments", 0), Resolution::SkipLoss);
+    let resolve = Order::Resolve { target, decision };
+    let told = [Order::Pause, Order::Resume, Order::Limit(Some(1 << 20)), Order::Limit(None), resolve];
+    assert_eq!(link.told(), told);
 }
 
 #[tokio::test]
@@ -163,7 +162,7 @@ async fn a_request_that_makes_no_sense_changes_nothing() {
     assert_eq!(post(&daemon, "/v1/links/x/pause", "").await, (404, error("no link is called x; there is: dr")));
     assert_eq!(get(&daemon, "/v1/nothing").await, (404, error("there is nothing at /v1/nothing")));
     assert_eq!(get(&daemon, "/v1/links/dr/pause").await, (405, error("/v1/links/dr/pause does not take GET")));
-    assert_eq!(link.told(), Vec::<String>::new());
+    assert_eq!(link.told(), []);
 }
 
 #[tokio::test]
@@ -184,7 +183,7 @@ async fn verbs_need_the_token_where_one_is_set() {
         assert_eq!(status, 401, "{wrong}");
         assert!(!answer.to_string().contains("s3cret"), "{answer}");
     }
-    assert_eq!(link.told(), Vec::<String>::new());
+    assert_eq!(link.told(), []);
     assert_eq!(pause(&[("authorization", "Bearer s3cret")]).await.0, 200);
     assert_eq!(get(&daemon, "/v1/links").await.0, 200);
 }
@@ -201,7 +200,7 @@ async fn without_a_token_verbs_are_for_loopback_and_never_for_web_pages() {
     let loopback = FakeDaemon::with(link.clone()).await;
     let from_a_page = post_with(&loopback, "/v1/links/dr/pause", "", &[("origin", "http://127.0.0.1")]).await;
     assert_eq!(from_a_page, (403, error("verbs are not served to web pages")));
-    assert_eq!(link.told(), Vec::<String>::new());
+    assert_eq!(link.told(), []);
 }
 
 #[tokio::test]

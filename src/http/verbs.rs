@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::Served;
 use super::answer::{Done, Refusal};
 use super::links::find;
+use crate::link::Order;
 use crate::link::report::Resolution;
 use crate::model::{LinkName, TopicPartition};
 
@@ -36,13 +36,10 @@ pub struct ResolveRequest {
 
 type Answer = Result<Json<Done>, Refusal>;
 
-fn done(done: String) -> Answer {
-    Ok(Json(Done { done }))
-}
-
-/// What a link could not do; the sentence is the link's.
-fn failed(message: String) -> Refusal {
-    Refusal(StatusCode::CONFLICT, message)
+async fn obey(served: &Served, link: &LinkName, order: Order) -> Answer {
+    let obeyed = find(served, link)?.obey(&order).await;
+    // What a link could not do; the sentence is the link's.
+    obeyed.map(|done| Json(Done { done })).map_err(|message| Refusal(StatusCode::CONFLICT, message))
 }
 
 fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
@@ -50,13 +47,11 @@ fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
 }
 
 pub(super) async fn pause(State(served): State<Arc<Served>>, Path(link): Path<LinkName>) -> Answer {
-    find(&served, &link)?.pause().await.map_err(failed)?;
-    done(format!("link {link} is paused until `twinlog resume {link}`, across restarts"))
+    obey(&served, &link, Order::Pause).await
 }
 
 pub(super) async fn resume(State(served): State<Arc<Served>>, Path(link): Path<LinkName>) -> Answer {
-    find(&served, &link)?.resume().await.map_err(failed)?;
-    done(format!("link {link} moves records again"))
+    obey(&served, &link, Order::Resume).await
 }
 
 pub(super) async fn limit(
@@ -64,16 +59,12 @@ pub(super) async fn limit(
     Path(link): Path<LinkName>,
     request: Result<Json<LimitRequest>, JsonRejection>,
 ) -> Answer {
-    let control = find(&served, &link)?;
+    find(&served, &link)?;
     let rate = body(request)?.bytes_per_second;
     if rate == Some(0) {
         return Err(Refusal::bad_request("a limit of 0 would stop the link without saying so: pause it instead"));
     }
-    control.limit(rate).await.map_err(failed)?;
-    done(match rate {
-        Some(rate) => format!("link {link} copies at most {}/s, across restarts", ByteSize(rate)),
-        None => format!("link {link} copies without a limit, across restarts"),
-    })
+    obey(&served, &link, Order::Limit(rate)).await
 }
 
 pub(super) async fn resolve(
@@ -81,7 +72,7 @@ pub(super) async fn resolve(
     Path(link): Path<LinkName>,
     request: Result<Json<ResolveRequest>, JsonRejection>,
 ) -> Answer {
-    let control = find(&served, &link)?;
-    let request = body(request)?;
-    done(control.resolve(&request.target, request.decision).await.map_err(failed)?)
+    find(&served, &link)?;
+    let ResolveRequest { target, decision } = body(request)?;
+    obey(&served, &link, Order::Resolve { target, decision }).await
 }

@@ -133,8 +133,32 @@ pub struct HaltRecord {
 pub struct Desired {
     /// Records do not move.
     pub paused: bool,
-    /// Rate limit, bytes per second.
-    pub rate_bytes: Option<u64>,
+    /// Rate limit.
+    pub rate: Rate,
+}
+
+/// What operators want of a link's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    /// What the configuration says.
+    #[default]
+    Configured,
+    /// No limit, whatever the configuration says.
+    Unlimited,
+    /// At most so many bytes per second.
+    Bytes(u64),
+}
+
+impl Rate {
+    /// The limit in force where the configuration says `configured`; `None` = no limit.
+    pub fn in_force(self, configured: Option<u64>) -> Option<u64> {
+        match self {
+            Rate::Configured => configured,
+            Rate::Unlimited => None,
+            Rate::Bytes(rate) => Some(rate),
+        }
+    }
 }
 
 /// Settings a target topic shall get at hand-over, when it becomes the one that is written.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fake::{FakeStore, Fault};
-use super::record::{Born, ClaimRecord, Desired, GroupRecord, LeaseRecord, SeenPositions};
+use super::record::{Born, ClaimRecord, Desired, GroupRecord, LeaseRecord, Rate, SeenPositions};
 use super::*;
 use crate::endpoint::{ErrorKind, LedgerEntry, LedgerStore, LedgerTopic, Result};
 use crate::model::{Offset, OffsetRange, Route, TopicPartition};
@@ -42,7 +42,7 @@ async fn abandoned(store: &FakeStore) -> LeaseRecord {
 }
 
 fn desired(rate: u64) -> ControlRecord {
-    ControlRecord::Desired(Desired { paused: false, rate_bytes: Some(rate) })
+    ControlRecord::Desired(Desired { paused: false, rate: Rate::Bytes(rate) })
 }
 
 fn born(partition: i32) -> ControlRecord {
@@ -115,7 +115,7 @@ async fn after_a_clean_release_the_next_one_starts_at_once() {
     let begun = Instant::now();
     let ledger = acquire(&store, &TaskScope::new()).await;
     assert_eq!(begun.elapsed(), Duration::ZERO);
-    assert_eq!(ledger.view().desired().rate_bytes, Some(5));
+    assert_eq!(ledger.view().desired().rate.in_force(None), Some(5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,10 +153,10 @@ async fn a_zombie_is_fenced_at_its_next_append_and_everything_learns_of_it() {
     assert_eq!(error.kind, ErrorKind::Fenced);
     assert_eq!(zombie.lease().lost().await.kind, ErrorKind::Fenced);
     assert!(!zombie.lease().valid());
-    assert_eq!(zombie.view().desired().rate_bytes, None, "what is not durable is not shown");
+    assert_eq!(zombie.view().desired().rate.in_force(None), None, "what is not durable is not shown");
     assert!(zombie.release().await.is_err());
     usurper.append(LedgerTopic::Control, vec![desired(2).to_entry()]).await.unwrap();
-    assert_eq!(View::read(&store).await.unwrap().desired().rate_bytes, Some(2));
+    assert_eq!(View::read(&store).await.unwrap().desired().rate.in_force(None), Some(2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,7 +242,7 @@ async fn a_crash_at_any_append_loses_nothing_acknowledged_and_leaves_nothing_hal
             store.fail(None);
             let view = acquire(&store, &TaskScope::new()).await.view().clone();
             let survived = crash + u64::from(fault == Fault::DiesAfter);
-            assert_eq!(view.desired().rate_bytes, survived.checked_sub(1), "{fault:?} at append {crash}");
+            assert_eq!(view.desired().rate.in_force(None), survived.checked_sub(1), "{fault:?} at append {crash}");
             assert_eq!(view.routes().len() as u64, survived);
         }
     }
@@ -311,7 +311,7 @@ async fn a_follower_sees_maps_and_records_live_in_the_same_shared_map() {
     ledger.flush_maps(std::slice::from_ref(&target)).await.unwrap();
     ledger.append(vec![desired(1)]).await.unwrap();
     let follow = async {
-        while reading.view().desired().rate_bytes.is_none() || followed.lock().unwrap().position() != Offset(5) {
+        while reading.view().desired().rate == Rate::Configured || followed.lock().unwrap().position() != Offset(5) {
             reading.next().await.unwrap();
             reading.view().map(&target).unwrap();
         }

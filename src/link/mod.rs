@@ -1,7 +1,9 @@
 //! One direction, source cluster to target cluster: what others may ask of it ([`LinkControl`]) and what it answers
 //! ([`report`]).
 
+pub mod absent;
 mod answers;
+mod order;
 pub mod report;
 mod running;
 mod session;
@@ -14,6 +16,7 @@ mod upkeep;
 use async_trait::async_trait;
 
 use crate::model::{Offset, TopicPartition};
+pub use order::Order;
 pub use running::Link;
 pub use settings::LinkSettings;
 pub use sides::{SourceSide, TargetSide};
@@ -30,12 +33,6 @@ pub trait LinkControl: Send + Sync {
     /// Translates a source offset of a source partition to the target (or back with `reverse`: a target offset of a
     /// target partition to the source).
     fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> TranslateReport;
-    /// Stops moving records; survives restarts. Durable on return.
-    async fn pause(&self) -> Result<(), String>;
-    /// Moves records again. Durable on return.
-    async fn resume(&self) -> Result<(), String>;
-    /// Sets (bytes per second) or lifts the rate limit; survives restarts. Durable on return.
-    async fn limit(&self, bytes_per_second: Option<u64>) -> Result<(), String>;
-    /// Records an operator's decision on a halted partition (named as at the target), which its next attach obeys.
-    async fn resolve(&self, target: &TopicPartition, decision: report::Resolution) -> Result<String, String>;
+    /// Obeys an order; durable on return. Answers with what is true then, as a sentence, or with why not.
+    async fn obey(&self, order: &Order) -> Result<String, String>;
 }

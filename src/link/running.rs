@@ -8,13 +8,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::{Error, ErrorKind, Result};
-use crate::ledger::record::{Desired, ResolutionRecord};
-use crate::ledger::{Acquiring, Claimant, ControlRecord};
-use crate::link::report::{GroupReport, LinkReport, Resolution, TranslateReport};
+use crate::ledger::{Acquiring, Claimant};
+use crate::link::order::{self, Order};
+use crate::link::report::{GroupReport, LinkReport, TranslateReport};
 use crate::link::session::Session;
 use crate::link::{LinkControl, LinkSettings, SourceSide, TargetSide, answers, upkeep};
-use crate::model::{Offset, PartitionState, TopicPartition};
-use crate::policy::resolution;
+use crate::model::{Offset, TopicPartition};
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::retry::Pace;
 use crate::runtime::tasks::TaskScope;
@@ -162,16 +161,6 @@ impl Link {
         let state = self.state.lock().expect("no panic while held").clone();
         self.session().ok_or_else(|| format!("link {} holds no lease now ({state}): try again", self.settings.name))
     }
-
-    async fn desire(&self, change: impl FnOnce(&mut Desired)) -> Result<(), String> {
-        let session = self.running()?;
-        let mut desired = session.ledger.view().desired();
-        change(&mut desired);
-        session.ledger.append(vec![ControlRecord::Desired(desired)]).await.map_err(|e| e.message)?;
-        session.rate.set(desired.rate_bytes.or(self.settings.rate_limit_bytes));
-        session.apply().await;
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -205,35 +194,21 @@ impl LinkControl for Link {
         self.session().map_or(TranslateReport::Unknown, |s| answers::translate(&s, at, offset, reverse))
     }
 
-    async fn pause(&self) -> Result<(), String> {
-        self.desire(|desired| desired.paused = true).await
-    }
-
-    async fn resume(&self) -> Result<(), String> {
-        self.desire(|desired| desired.paused = false).await
-    }
-
-    async fn limit(&self, bytes_per_second: Option<u64>) -> Result<(), String> {
-        self.desire(|desired| desired.rate_bytes = bytes_per_second).await
-    }
-
-    async fn resolve(&self, target: &TopicPartition, decision: Resolution) -> Result<String, String> {
+    async fn obey(&self, order: &Order) -> Result<String, String> {
         let session = self.running()?;
-        let monitor = session
-            .supervisor
-            .monitor(target)
-            .ok_or_else(|| format!("link {} has no target partition {target}", self.settings.name))?;
-        let PartitionState::Halted(halt) = monitor.state() else {
-            return Err(format!("{target} is not halted: there is nothing to resolve"));
-        };
-        let Some((_, consequence)) = resolution::choices(halt.reason).iter().find(|(choice, _)| *choice == decision)
-        else {
-            let ways = resolution::ways_out(&self.settings.name, target, halt.reason).join("\n");
-            return Err(format!("--{decision} does not answer {}; possible is:\n{ways}", halt.reason));
-        };
-        let record = ResolutionRecord { decision, at_ms: upkeep::unix_ms() };
-        session.ledger.append(vec![ControlRecord::Resolution(target.clone(), record)]).await.map_err(|e| e.message)?;
-        monitor.decide();
-        Ok(format!("{target} ({}): {consequence}", halt.reason))
+        let sentence = order::record(order, &self.settings.name, &session.ledger).await?;
+        match order {
+            Order::Pause | Order::Resume => session.apply().await,
+            Order::Limit(_) => {
+                let rate = session.ledger.view().desired().rate;
+                session.rate.set(rate.in_force(self.settings.rate_limit_bytes));
+            }
+            Order::Resolve { target, .. } => {
+                if let Some(monitor) = session.supervisor.monitor(target) {
+                    monitor.decide();
+                }
+            }
+        }
+        Ok(sentence)
     }
 }

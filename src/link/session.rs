@@ -78,7 +78,7 @@ impl Session {
         let expiration_ms = target.admin.producer_expiration_ms().await?;
         let desired = ledger.view().desired();
         let rate = ByteRate::unlimited();
-        rate.set(desired.rate_bytes.or(settings.rate_limit_bytes));
+        rate.set(desired.rate.in_force(settings.rate_limit_bytes));
         let map_stalled = watch::Sender::new(false);
         let ends = Ends {
             catalog: source.catalog.clone(),

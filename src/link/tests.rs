@@ -43,6 +43,21 @@ impl Twin {
         twin
     }
 
+    fn target_side(&self) -> TargetSide {
+        let to = Arc::new(self.target.clone());
+        TargetSide {
+            alias: "lyon".into(),
+            catalog: to.clone(),
+            admin: to.clone(),
+            records: to.clone(),
+            points: to.clone(),
+            groups: to.clone(),
+            group_writer: to.clone(),
+            ledgers: to,
+            ledger: Arc::new(self.target.ledger("dr")),
+        }
+    }
+
     fn run(&self) -> Running {
         let everything = || Selection::new(&[".*".to_owned()], &[]).expect("a valid pattern");
         let topics = TopicRules {
@@ -64,7 +79,7 @@ impl Twin {
             flush_interval: Duration::from_millis(500),
             bounds_interval: Duration::from_millis(500),
         };
-        let (from, to) = (Arc::new(self.source.clone()), Arc::new(self.target.clone()));
+        let from = Arc::new(self.source.clone());
         let source = SourceSide {
             alias: "paris".into(),
             catalog: from.clone(),
@@ -73,17 +88,7 @@ impl Twin {
             groups: from.clone(),
             ledgers: from,
         };
-        let target = TargetSide {
-            alias: "lyon".into(),
-            catalog: to.clone(),
-            admin: to.clone(),
-            records: to.clone(),
-            points: to.clone(),
-            groups: to.clone(),
-            group_writer: to.clone(),
-            ledgers: to,
-            ledger: Arc::new(self.target.ledger("dr")),
-        };
+        let target = self.target_side();
         let link = Arc::new(Link::new(settings, source, target, MemoryBudget::new(1 << 20)));
         let stop = CancellationToken::new();
         let task = {
@@ -161,17 +166,40 @@ async fn pause_and_limit_survive_a_restart() {
     let twin = Twin::new();
     let running = twin.run();
     until("it runs", || running.state() == "running" && running.partition(0).is_some()).await;
-    running.link.pause().await.expect("paused");
-    running.link.limit(Some(1 << 20)).await.expect("limited");
+    running.link.obey(&Order::Pause).await.expect("paused");
+    running.link.obey(&Order::Limit(Some(1 << 20))).await.expect("limited");
     running.stop().await;
     twin.produce(0, 0..2);
     let running = twin.run();
     until("it is paused", || running.state() == "paused" && running.partition(0).is_some()).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((twin.arrived(0), running.link.report().rate_limit_bytes), (0, Some(1 << 20)));
-    running.link.limit(None).await.expect("lifted");
-    running.link.resume().await.expect("resumed");
+    running.link.obey(&Order::Limit(None)).await.expect("lifted");
+    running.link.obey(&Order::Resume).await.expect("resumed");
     running.copied(0, 2).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_need_no_daemon_but_never_go_past_one() {
+    let twin = Twin::new();
+    let order = async |order: Order| absent::obey(&"dr".into(), &twin.target_side(), &order).await;
+    assert!(order(Order::Pause).await.unwrap_err().contains("never run"), "nothing is recorded for a misspelt link");
+    let running = twin.run();
+    until("it runs", || running.state() == "running" && running.partition(0).is_some()).await;
+    let refused = order(Order::Pause).await.unwrap_err();
+    assert!(refused.contains("runs it"), "{refused}");
+    assert_eq!(running.state(), "running");
+    running.stop().await;
+
+    assert!(order(Order::Pause).await.unwrap().contains("is paused"));
+    order(Order::Limit(Some(4096))).await.expect("recorded");
+    let at = TopicPartition::new("orders", 0);
+    let resolve = Order::Resolve { target: at, decision: crate::model::Resolution::Adopt };
+    assert!(order(resolve).await.unwrap_err().contains("not halted"));
+    let running = twin.run();
+    until("it is paused", || running.state() == "paused" && running.partition(0).is_some()).await;
+    assert_eq!(running.link.report().rate_limit_bytes, Some(4096));
     running.stop().await;
 }
 
