@@ -32,6 +32,9 @@ fn render_link(link: &LinkReport, before: Option<(&LinkReport, Duration)>) -> St
     for problem in &link.problems {
         text.push_str(&format!("  problem: {problem}\n"));
     }
+    for notice in &link.notices {
+        text.push_str(&format!("  note: {notice}\n"));
+    }
     if !link.partitions.is_empty() {
         let table = partitions(&link.partitions).render();
         text.push('\n');

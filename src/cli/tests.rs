@@ -115,6 +115,7 @@ dr: running  paris (a1) → lyon (b2)
   lag: 12,345 records, 1m 12s (45 held back by open transactions); unknown for 1 of the partitions
   limit: none; memory: 1.0 MiB of 16.0 MiB
   problem: topic audit cannot be created: the target refuses 3 replicas; set replication_factor
+  note: message.timestamp.type is LogAppendTime at the source but CreateTime on the target: audit
 
   PARTITION                STATE                 POSITION  TARGET END  LAG     LAG TIME  UNFLUSHED
   orders/0                 guarded               1,000     1,005       0       0.0s      0

@@ -106,6 +106,9 @@ pub(crate) fn report() -> LinkReport {
         memory_used_bytes: 1 << 20,
         memory_budget_bytes: 16 << 20,
         problems: vec!["topic audit cannot be created: the target refuses 3 replicas; set replication_factor".into()],
+        notices: vec![
+            "message.timestamp.type is LogAppendTime at the source but CreateTime on the target: audit".into(),
+        ],
         partitions: vec![
             partition("orders", 0, PartitionState::Replicating { level: ProtectionLevel::Guarded }),
             behind,

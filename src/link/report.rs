@@ -24,6 +24,8 @@ pub struct LinkReport {
     pub memory_budget_bytes: u64,
     /// Problems of topics and of the link itself, each a sentence with a way out.
     pub problems: Vec<String>,
+    /// What is otherwise on the target than at the source, on purpose.
+    pub notices: Vec<String>,
     /// One row per route, in order of the target partition.
     pub partitions: Vec<PartitionReport>,
 }

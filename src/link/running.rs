@@ -181,6 +181,10 @@ impl LinkControl for Link {
             rate_limit_bytes: session.as_ref().and_then(|s| s.rate.get()),
             memory_used_bytes: self.budget.used_bytes(),
             memory_budget_bytes: self.budget.total_bytes(),
+            notices: session
+                .as_ref()
+                .map(|s| s.notices.lock().expect("no panic while held").clone())
+                .unwrap_or_default(),
             problems: session.as_ref().map(|s| s.problems()).unwrap_or_default(),
             partitions: session.map(|s| answers::partitions(&s)).unwrap_or_default(),
         }

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::endpoint::{Catalog, ClusterInfo, Error, ErrorKind, Result, TopicAdmin};
-use crate::ledger::record::BirthTopics;
+use crate::ledger::record::{BirthTopics, Observed};
 use crate::ledger::{self, Acquiring, Claimant, Clusters, ControlRecord, Ledger};
 use crate::link::settings::LinkSettings;
 use crate::link::sides::{SourceSide, TargetSide};
@@ -40,6 +40,9 @@ pub(super) struct Session {
     assigned: Mutex<Vec<Assigned>>,
     /// Serialises changes of what runs.
     applying: tokio::sync::Mutex<()>,
+    observed: Mutex<Observed>,
+    /// What is otherwise than at the source, on purpose.
+    pub(super) notices: Mutex<Vec<String>>,
     /// Problems by the pass that found them.
     problems: Mutex<BTreeMap<&'static str, Vec<String>>>,
     pub(super) groups: Mutex<Vec<GroupState>>,
@@ -95,6 +98,7 @@ impl Session {
             map_stalled: map_stalled.subscribe(),
             attach_turns: Semaphore::new(ATTACH_AT_ONCE),
         };
+        let observed = ledger.view().observed();
         Ok(Self {
             supervisor: Supervisor::new(Arc::new(ends)),
             settings,
@@ -107,22 +111,21 @@ impl Session {
             started: Instant::now(),
             assigned: Mutex::default(),
             applying: tokio::sync::Mutex::default(),
+            observed: Mutex::new(observed),
+            notices: Mutex::default(),
             problems: Mutex::default(),
             groups: Mutex::default(),
         })
     }
 
-    /// Publishes routes: starts what is new, stops what is gone. The first routes of a new link are its partitions *at
-    /// birth*, to which the start rule applies; that list is durable before any of them starts.
-    pub(super) async fn publish(&self, routes: Vec<Route>) -> Result<()> {
+    /// Publishes routes: starts what is new, stops what is gone. What the source has when a link is born is its `sources`
+    /// *at birth*, to which the start rule applies; that list is durable before any route starts. (Not the routes: the
+    /// target may show a topic only a pass after it was created.)
+    pub(super) async fn publish(&self, sources: BTreeMap<TopicName, i32>, routes: Vec<Route>) -> Result<()> {
         let at_birth = match self.ledger.view().birth_topics() {
             Some(birth) => birth,
             None => {
-                let mut birth = BirthTopics { topics: BTreeMap::new() };
-                for Route { source, .. } in &routes {
-                    let partitions = birth.topics.entry(source.topic.clone()).or_default();
-                    *partitions = (*partitions).max(source.partition + 1);
-                }
+                let birth = BirthTopics { topics: sources };
                 self.ledger.append(vec![ControlRecord::BirthTopics(birth.clone())]).await?;
                 Arc::new(birth)
             }
@@ -141,6 +144,13 @@ impl Session {
         let _turn = self.applying.lock().await;
         let assigned = self.assigned.lock().expect("no panic while held").clone();
         self.supervisor.apply(&assigned, self.ledger.view().desired().paused).await;
+    }
+
+    /// What is observed now, with one of its times set anew: two timers write the one record.
+    pub(super) fn observed(&self, set: impl FnOnce(&mut Observed)) -> ControlRecord {
+        let mut observed = self.observed.lock().expect("no panic while held");
+        set(&mut observed);
+        ControlRecord::Observed(*observed)
     }
 
     /// Replaces what a pass has to complain about; each new sentence is logged once.

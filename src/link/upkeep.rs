@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::endpoint::{Bounds, Result};
 use crate::ledger::ControlRecord;
-use crate::ledger::record::{BirthTopics, Observed, SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
+use crate::ledger::record::{SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
 use crate::link::session::Session;
 use crate::metadata::groups::{GroupState, Groups, Mirrored};
 use crate::metadata::neighbours::{Neighbours, Side};
@@ -74,13 +74,8 @@ async fn keep_topics(session: Arc<Session>) {
                 session.ledger.append(records.collect()).await?;
                 recorded.extend(news);
             }
-            // The start rule is for what the source had when the link was born, not for what the target had by then: the
-            // target may show a topic only a pass after it was created.
-            if session.ledger.view().birth_topics().is_none() {
-                let birth = BirthTopics { topics: report.sources };
-                session.ledger.append(vec![ControlRecord::BirthTopics(birth)]).await?;
-            }
-            session.publish(report.routes).await
+            *session.notices.lock().expect("no panic while held") = report.notices;
+            session.publish(report.sources, report.routes).await
         };
         let outcome: Result<()> = outcome.await;
         metrics.ended(began.elapsed(), outcome.is_ok());
@@ -132,8 +127,7 @@ async fn keep_bounds(session: Arc<Session>) {
                 }
             }
             if all_read {
-                let before = session.ledger.view().observed();
-                records.push(ControlRecord::Observed(Observed { ends_at_ms: Some(at_ms), ..before }));
+                records.push(session.observed(|o| o.ends_at_ms = Some(at_ms)));
             }
             if let Err(error) = session.ledger.append(records).await {
                 recorded.clear();
@@ -301,8 +295,7 @@ async fn record_seen(
             records.push(ControlRecord::Seen(state.id.clone(), now));
         }
     }
-    let before = session.ledger.view().observed();
-    records.push(ControlRecord::Observed(Observed { positions_at_ms: Some(at_ms), ..before }));
+    records.push(session.observed(|o| o.positions_at_ms = Some(at_ms)));
     let outcome = session.ledger.append(records).await;
     if outcome.is_err() {
         seen.clear();

@@ -17,6 +17,9 @@ use crate::policy::topic_config::{self, Configs, Retention, Wanted};
 /// Settings of topics that exist on both sides are compared this often.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Topics that one notice names.
+const NAMED_AT_MOST: usize = 5;
+
 /// The rules of a link about topics.
 #[derive(Debug, Clone)]
 pub struct TopicRules {
@@ -60,6 +63,8 @@ pub struct TopicsReport {
     pub routes: Vec<Route>,
     /// Sentences, each naming a topic, what is wrong and what to do.
     pub problems: Vec<String>,
+    /// Settings that the target has otherwise on purpose, with the topics concerned.
+    pub notices: Vec<String>,
     /// Per target topic, settings wanted after hand-over.
     pub after_hand_over: BTreeMap<TopicName, BTreeMap<String, String>>,
 }
@@ -123,7 +128,7 @@ impl Topics {
             .map(|(source, wanted)| (self.rules.naming.target(source), wanted.after_hand_over.clone()))
             .collect();
         let routes = self.routes.values().flatten().cloned().collect();
-        Ok(TopicsReport { sources, routes, problems, after_hand_over })
+        Ok(TopicsReport { sources, routes, problems, notices: self.notices(), after_hand_over })
     }
 
     async fn create_missing(
@@ -208,6 +213,27 @@ impl Topics {
     }
 
     /// Keeps what the target should have, and names what it deliberately has otherwise than the source.
+    fn notices(&self) -> Vec<String> {
+        let mut topics: BTreeMap<(&str, &str, &str), Vec<&TopicName>> = BTreeMap::new();
+        for (topic, wanted) in &self.wanted {
+            for (setting, value) in &wanted.after_hand_over {
+                if let Some(now) = wanted.now.get(setting).filter(|now| *now != value) {
+                    topics.entry((setting, value, now)).or_default().push(topic);
+                }
+            }
+        }
+        let sentence = |((setting, value, now), topics): (_, Vec<&TopicName>)| {
+            let some: Vec<&str> = topics.iter().take(NAMED_AT_MOST).map(|topic| topic.as_str()).collect();
+            let more = topics.len().saturating_sub(NAMED_AT_MOST);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!(
+                "{setting} is {value} at the source but {now} on the target until a hand-over: {}{more}",
+                some.join(", ")
+            )
+        };
+        topics.into_iter().map(sentence).collect()
+    }
+
     fn remember(&mut self, source: &TopicName, target: &TopicName, wanted: Wanted) {
         let before = self.wanted.get(source).map(|known| &known.after_hand_over);
         for (setting, value) in &wanted.after_hand_over {

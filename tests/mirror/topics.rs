@@ -269,6 +269,8 @@ fn an_append_time_topic_keeps_its_times_and_the_change_of_type_is_named() {
     let named = "message.timestamp.type is LogAppendTime at the source but CreateTime on the target";
     let log = mirror.log_text();
     assert!(log.lines().any(|line| line.contains(named) && line.contains(&topic)), "{log}");
+    let status = || String::from_utf8_lossy(&mirror.run(&["status"]).stdout).into_owned();
+    until(SOON, "status notes it", || status().lines().any(|line| line.contains("note: ") && line.contains(named)));
 }
 
 #[test]
