@@ -12,7 +12,7 @@ use crate::http::{Links, Server};
 use crate::link::{Link, LinkSettings, Order, absent};
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
-use crate::policy::selection::{InvalidPattern, Selection};
+use crate::policy::selection::{InvalidPattern, Patterns, Selection};
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::tasks::TaskScope;
 use crate::telemetry::metrics::Exporter;
@@ -117,6 +117,7 @@ fn link_settings(name: &LinkName, config: &LinkConfig) -> Result<LinkSettings, I
             naming: config.naming.clone(),
             replication: config.replication_factor,
             retention: config.retention,
+            exclude_configs: Patterns::new(&config.exclude_configs)?,
             deletion_grace: config.deletion_grace,
         },
         groups: Selection::new(&config.groups, &config.exclude_groups)?,

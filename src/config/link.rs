@@ -38,6 +38,8 @@ pub struct LinkConfig {
     pub replication_factor: Option<i16>,
     /// How long the target keeps records.
     pub retention: Retention,
+    /// Topic settings that are not carried over: the target's own affair.
+    pub exclude_configs: Vec<String>,
     /// Bytes per second of record batches, over all partitions; a `limit` verb overrides it durably.
     pub rate_limit_bytes: Option<u64>,
     /// What to do when the source removed records before they were copied.
@@ -89,6 +91,7 @@ impl LinkConfig {
                 .integer("replication_factor", 1..=i64::from(i16::MAX))
                 .and_then(|factor| i16::try_from(factor).ok()),
             retention: retention(&mut section).unwrap_or_default(),
+            exclude_configs: patterns(&mut section, "exclude_configs").unwrap_or_default(),
             rate_limit_bytes: section.bytes("rate_limit", 1024),
             retention_overtook: section
                 .choice(

@@ -15,7 +15,7 @@ use crate::metadata::topics::TopicRules;
 use crate::model::{HaltReason, PartitionState};
 use crate::policy::naming::Naming;
 use crate::policy::resolution::RetentionOvertook;
-use crate::policy::selection::Selection;
+use crate::policy::selection::{Patterns, Selection};
 use crate::policy::start::Start;
 use crate::policy::topic_config::Retention;
 use crate::runtime::memory::MemoryBudget;
@@ -65,6 +65,7 @@ impl Twin {
             naming: Naming::Identity,
             replication: None,
             retention: Retention::Same,
+            exclude_configs: Patterns::default(),
             deletion_grace: Duration::from_secs(30),
         };
         let settings = LinkSettings {

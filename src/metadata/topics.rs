@@ -11,7 +11,7 @@ use crate::endpoint::{Catalog, Error, ErrorKind, Result, TopicAdmin, TopicInfo, 
 use crate::metadata::neighbours::Neighbours;
 use crate::model::{Route, TopicId, TopicName, TopicPartition};
 use crate::policy::naming::Naming;
-use crate::policy::selection::Selection;
+use crate::policy::selection::{Patterns, Selection};
 use crate::policy::topic_config::{self, Configs, Retention, Wanted};
 
 /// Settings of topics that exist on both sides are compared this often.
@@ -31,6 +31,8 @@ pub struct TopicRules {
     pub replication: Option<i16>,
     /// How long the target keeps records.
     pub retention: Retention,
+    /// Settings that are the target's own affair.
+    pub exclude_configs: Patterns,
     /// A topic that vanished from the list is believed deleted after the cluster has said so by name for this long: a
     /// broker that just started may not list what it does not know yet.
     pub deletion_grace: Duration,
@@ -201,8 +203,14 @@ impl Topics {
     /// How a source topic is to be created.
     fn plan(&self, source: &TopicInfo, configs: &Configs, brokers: usize) -> (TopicSpec, Wanted) {
         let replication = self.replication(source, brokers);
-        let wanted =
-            topic_config::wanted(configs, |n| self.known_settings.contains(n), self.rules.retention, replication, None);
+        let configs = topic_config::managed(configs, &self.rules.exclude_configs);
+        let wanted = topic_config::wanted(
+            &configs,
+            |n| self.known_settings.contains(n),
+            self.rules.retention,
+            replication,
+            None,
+        );
         let spec = TopicSpec {
             name: self.rules.naming.target(&source.name),
             partitions: source.partitions.len() as i32,
@@ -342,9 +350,10 @@ impl Topics {
         replicas: i16,
     ) -> Result<()> {
         let limit = theirs.get("max.message.bytes").and_then(|e| e.value.as_deref()).and_then(|v| v.parse().ok());
+        let [ours, theirs] = [ours, theirs].map(|all| topic_config::managed(all, &self.rules.exclude_configs));
         let wanted =
-            topic_config::wanted(ours, |name| theirs.contains_key(name), self.rules.retention, replicas, limit);
-        let changes = topic_config::changes(&wanted.now, theirs);
+            topic_config::wanted(&ours, |name| theirs.contains_key(name), self.rules.retention, replicas, limit);
+        let changes = topic_config::changes(&wanted.now, &theirs);
         if !changes.is_empty() {
             self.admin.change_configs(target, &changes).await?;
             tracing::info!(topic = %target, ?changes, "changed topic settings");

@@ -10,7 +10,7 @@ use crate::endpoint::memory::{Call, MemoryCluster};
 use crate::endpoint::{Catalog, ConfigChange, ConfigOrigin, ErrorKind, TopicAdmin};
 use crate::model::TopicName;
 use crate::policy::naming::Naming;
-use crate::policy::selection::Selection;
+use crate::policy::selection::{Patterns, Selection};
 use crate::policy::topic_config::Retention;
 
 struct Twin {
@@ -26,7 +26,14 @@ impl Twin {
         target.create("__twinlog.dr.control", 1, &[]);
         let selection = Selection::new(&[".*".to_owned()], &[]).expect("a valid pattern");
         let (retention, deletion_grace) = (Retention::Same, Duration::from_secs(30));
-        let rules = TopicRules { selection, naming, replication: None, retention, deletion_grace };
+        let rules = TopicRules {
+            selection,
+            naming,
+            replication: None,
+            retention,
+            exclude_configs: Patterns::default(),
+            deletion_grace,
+        };
         let (from, to) = (Arc::new(source.clone()), Arc::new(target.clone()));
         let side = |alias: &str, ledgers| Side { alias: alias.into(), cluster: format!("{alias}-id").into(), ledgers };
         let neighbours = Neighbours::new("dr".into(), side("paris", from.clone()), side("lyon", to.clone()));

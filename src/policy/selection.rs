@@ -8,7 +8,23 @@ use crate::model::{GroupId, TopicName};
 #[derive(Debug, Clone)]
 pub struct Selection {
     include: Vec<(String, Regex)>,
-    exclude: Vec<Regex>,
+    exclude: Patterns,
+}
+
+/// Anchored patterns, of which one must match a whole name.
+#[derive(Debug, Clone, Default)]
+pub struct Patterns(Vec<Regex>);
+
+impl Patterns {
+    /// Compiles them.
+    pub fn new(patterns: &[String]) -> Result<Self, InvalidPattern> {
+        patterns.iter().map(|pattern| anchored(pattern)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether one of them matches.
+    pub fn match_name(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.is_match(name))
+    }
 }
 
 /// A pattern that is no regular expression.
@@ -25,15 +41,14 @@ impl Selection {
     /// Compiles the patterns; each must match a whole name.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, InvalidPattern> {
         let include = include.iter().map(|p| Ok((p.clone(), anchored(p)?))).collect::<Result<_, _>>()?;
-        let exclude = exclude.iter().map(|p| anchored(p)).collect::<Result<_, _>>()?;
-        Ok(Self { include, exclude })
+        Ok(Self { include, exclude: Patterns::new(exclude)? })
     }
 
     /// Whether a topic is mirrored. Broker internals, `__*` and MirrorMaker's own topics never are; the internal topics
     /// of Kafka Streams only when a pattern names their suffix.
     pub fn takes_topic(&self, topic: &TopicName, internal: bool) -> bool {
         let name = topic.as_str();
-        if internal || name.starts_with("__") || is_mirror_maker_internal(name) || self.excludes(name) {
+        if internal || name.starts_with("__") || is_mirror_maker_internal(name) || self.exclude.match_name(name) {
             return false;
         }
         let streams_suffix = ["-changelog", "-repartition"].into_iter().find(|suffix| name.ends_with(suffix));
@@ -46,12 +61,8 @@ impl Selection {
     pub fn takes_group(&self, group: &GroupId) -> bool {
         let name = group.as_str();
         !name.starts_with("twinlog.")
-            && !self.excludes(name)
+            && !self.exclude.match_name(name)
             && self.include.iter().any(|(_, pattern)| pattern.is_match(name))
-    }
-
-    fn excludes(&self, name: &str) -> bool {
-        self.exclude.iter().any(|pattern| pattern.is_match(name))
     }
 }
 

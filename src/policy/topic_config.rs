@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::endpoint::{ConfigChange, ConfigEntry, ConfigOrigin};
+use crate::policy::selection::Patterns;
 
 /// Settings of every topic, by name.
 pub type Configs = BTreeMap<String, ConfigEntry>;
@@ -109,6 +110,13 @@ pub fn wanted(
     Wanted { now, after_hand_over }
 }
 
+/// What is left to manage when an operator leaves settings to the target. What the copy depends on is always managed.
+pub fn managed(configs: &Configs, left_alone: &Patterns) -> Configs {
+    let needed = |name: &str| name == "max.message.bytes" || OVERRIDDEN.iter().any(|(own, _)| *own == name);
+    let kept = configs.iter().filter(|(name, _)| needed(name) || !left_alone.match_name(name));
+    kept.map(|(name, entry)| (name.clone(), entry.clone())).collect()
+}
+
 /// Whether a topic stores the times it is sent, not those of its brokers.
 pub fn keeps_times(target: &Configs) -> bool {
     target.get("message.timestamp.type").and_then(|e| e.value.as_deref()) == Some("CreateTime")
@@ -148,6 +156,19 @@ mod tests {
     /// A target that knows what the source knows.
     fn of(source: &Configs) -> impl Fn(&str) -> bool + '_ {
         |name| source.contains_key(name)
+    }
+
+    #[test]
+    fn what_is_left_to_the_target_is_neither_set_nor_unset_but_what_the_copy_needs_is() {
+        let left_alone = Patterns::new(&["retention\\..*".into(), "compression.type".into()]).unwrap();
+        let source = configs(&[("retention.ms", "7", Topic), ("segment.ms", "5", Topic)]);
+        let target =
+            [("retention.ms", "9", Topic), ("retention.bytes", "1", Topic), ("compression.type", "lz4", Topic)];
+        let target = configs(&target.into_iter().chain([("segment.ms", "1", Inherited)]).collect::<Vec<_>>());
+        let (ours, theirs) = (managed(&source, &left_alone), managed(&target, &left_alone));
+        let want = wanted(&ours, of(&theirs), Retention::Same, 1, None);
+        let set = |name: &str, value: &str| ConfigChange::Set(name.into(), value.into());
+        assert_eq!(changes(&want.now, &theirs), [set("compression.type", "producer"), set("segment.ms", "5")]);
     }
 
     #[test]

@@ -95,6 +95,24 @@ fn own_settings_are_there_from_creation_and_follow_every_change() {
 }
 
 #[test]
+fn settings_left_to_the_target_are_neither_carried_over_nor_put_right() {
+    let (source, target) = shared_pair();
+    let topic = unique("filtered");
+    let own = [("segment.ms", "3600000"), ("segment.bytes", "2000000"), ("retention.ms", "86400000")];
+    source.client().create_topic(&topic, 1, &own).unwrap();
+    let setup = attentive(source, target, &[&topic]).line("exclude_configs = [\"segment[.].*\"]");
+    let mirror = twinlog(setup);
+    mirror.start_ready();
+    until(SOON, "the topic is on the target", || target.client().topic_configs(&topic).is_ok());
+    let now = ["segment.ms", "segment.bytes", "retention.ms"].map(|name| own_setting(target, &topic, name));
+    assert_eq!(now, [None, None, Some("86400000".to_owned())]);
+    target.client().alter_topic(&topic, &[("segment.ms", Some("7200000"))]).unwrap();
+    source.client().alter_topic(&topic, &[("retention.ms", Some("3600000"))]).unwrap();
+    becomes(target, &topic, "retention.ms", "3600000");
+    assert_eq!(own_setting(target, &topic, "segment.ms").as_deref(), Some("7200000"));
+}
+
+#[test]
 fn settings_that_would_alter_records_or_endanger_the_copy_stay_at_the_source() {
     let (source, target) = shared_pair();
     let topic = unique("overridden");
