@@ -55,8 +55,9 @@ async fn keep_topics(session: Arc<Session>) {
         Side { alias: source.alias.clone(), cluster: from.id, ledgers: source.ledgers.clone() },
         Side { alias: target.alias.clone(), cluster: to.id, ledgers: target.ledgers.clone() },
     );
-    let mut topics =
-        Topics::new(source.catalog.clone(), target.catalog.clone(), target.admin.clone(), neighbours, rules);
+    let born = session.ledger.view().routes().iter().map(|born| born.route.source.topic.clone()).collect();
+    let (catalogs, admin) = ((source.catalog.clone(), target.catalog.clone()), target.admin.clone());
+    let mut topics = Topics::new(catalogs, admin, neighbours, rules, born);
     let metrics = PassMetrics::new(&session.settings.name, "topics");
     let mut ticks = every(session.settings.topics_interval);
     let mut recorded: BTreeMap<TopicName, BTreeMap<String, String>> = BTreeMap::new();

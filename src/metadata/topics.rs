@@ -45,6 +45,8 @@ pub struct Topics {
     admin: Arc<dyn TopicAdmin>,
     neighbours: Neighbours,
     rules: TopicRules,
+    /// Source topics that earlier processes mirrored too.
+    born: BTreeSet<TopicName>,
     routes: BTreeMap<TopicName, Vec<Route>>,
     vanished: BTreeMap<TopicName, Instant>,
     configs_compared: Option<Instant>,
@@ -72,15 +74,17 @@ pub struct TopicsReport {
 }
 
 impl Topics {
-    /// Topics of a link between two clusters.
+    /// Topics of a link between two clusters, which has mirrored the source topics `born` so far.
     pub fn new(
-        source: Arc<dyn Catalog>,
-        target: Arc<dyn Catalog>,
+        (source, target): (Arc<dyn Catalog>, Arc<dyn Catalog>),
         admin: Arc<dyn TopicAdmin>,
         neighbours: Neighbours,
         rules: TopicRules,
+        born: BTreeSet<TopicName>,
     ) -> Self {
+        let born = born.into_iter().filter(|topic| rules.selection.takes_topic(topic, false)).collect();
         Self {
+            born,
             source,
             target,
             admin,
@@ -387,10 +391,11 @@ impl Topics {
         }
     }
 
-    /// Topics that were routed and are no longer listed: asked for by name before anything is believed; their routes stay
+    /// Topics that were mirrored and are no longer listed: asked for by name before anything is believed; their routes stay
     /// (deletion is reported, never applied).
     async fn note_vanished(&mut self, selected: &BTreeMap<TopicName, TopicInfo>, problems: &mut Vec<String>) {
-        let gone: Vec<TopicName> = self.routes.keys().filter(|name| !selected.contains_key(*name)).cloned().collect();
+        let known: BTreeSet<&TopicName> = self.routes.keys().chain(&self.born).collect();
+        let gone: Vec<TopicName> = known.into_iter().filter(|name| !selected.contains_key(*name)).cloned().collect();
         let still_gone: BTreeSet<&TopicName> = gone.iter().collect();
         self.vanished.retain(|name, _| still_gone.contains(name));
         if gone.is_empty() {

@@ -1,6 +1,6 @@
 //! The topic pass against two clusters in memory, on the paused clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Twin {
         let (from, to) = (Arc::new(source.clone()), Arc::new(target.clone()));
         let side = |alias: &str, ledgers| Side { alias: alias.into(), cluster: format!("{alias}-id").into(), ledgers };
         let neighbours = Neighbours::new("dr".into(), side("paris", from.clone()), side("lyon", to.clone()));
-        Self { topics: Topics::new(from, to.clone(), to, neighbours, rules), source, target }
+        Self { topics: Topics::new((from, to.clone()), to, neighbours, rules, BTreeSet::new()), source, target }
     }
 
     async fn pass(&mut self) -> TopicsReport {
