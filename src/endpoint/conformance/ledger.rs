@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::stage::within;
 use crate::endpoint::{
-    ErrorKind, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, MAX_LEDGER_VALUE_BYTES,
+    ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic,
+    MAX_LEDGER_VALUE_BYTES,
 };
 
 /// Runs the whole suite, each truth on an unused ledger of its own.
@@ -23,6 +24,7 @@ pub async fn a_follower_catches_up_once_and_then_hears_every_append(store: &dyn 
     assert_eq!(next(&mut *empty).await, LedgerEvent::CaughtUp);
     let (early, late) = (entries(0..5), entries(5..9));
     owner.append(LedgerTopic::Map, early.clone()).await.expect("the owner appends");
+    let owner = visible(store).await;
     let mut follower = store.follow(LedgerTopic::Map).await.expect("a ledger is followed");
     assert_eq!(take(&mut *follower, 5).await, early);
     assert_eq!(next(&mut *follower).await, LedgerEvent::CaughtUp);
@@ -39,6 +41,7 @@ pub async fn the_topics_of_a_ledger_are_apart(store: &dyn LedgerStore) {
     let (map, control) = (entries(0..3), entries(3..6));
     owner.append(LedgerTopic::Map, map.clone()).await.expect("the owner appends");
     owner.append(LedgerTopic::Control, control.clone()).await.expect("the owner appends");
+    visible(store).await;
     for (topic, expected) in [(LedgerTopic::Map, map), (LedgerTopic::Control, control)] {
         let mut follower = store.follow(topic).await.expect("a ledger is followed");
         assert_eq!(take(&mut *follower, 3).await, expected);
@@ -54,6 +57,7 @@ pub async fn a_successor_fences_and_nothing_of_the_fenced_appears(store: &dyn Le
     let refused = predecessor.append(LedgerTopic::Control, entries(2..4)).await.expect_err("a successor claimed");
     assert_eq!(refused.kind, ErrorKind::Fenced, "{refused}");
     successor.append(LedgerTopic::Control, entries(4..6)).await.expect("the successor appends");
+    visible(store).await;
     let mut follower = store.follow(LedgerTopic::Control).await.expect("a ledger is followed");
     assert_eq!(take(&mut *follower, 4).await, [entries(0..2), entries(4..6)].concat());
     assert_eq!(next(&mut *follower).await, LedgerEvent::CaughtUp);
@@ -79,8 +83,15 @@ pub async fn the_largest_value_is_taken(store: &dyn LedgerStore) {
     let mut large = entries(0..3);
     large[1].value = Some(vec![7; MAX_LEDGER_VALUE_BYTES].into());
     owner.append(LedgerTopic::Control, large.clone()).await.expect("the owner appends");
+    visible(store).await;
     let mut follower = store.follow(LedgerTopic::Control).await.expect("a ledger is followed");
     assert!(take(&mut *follower, 3).await == large, "the largest value comes back as it was");
+}
+
+/// The next owner. Its claim waits until everything appended before can be seen, which nothing else does (see
+/// [`LedgerReader::follow`](crate::endpoint::LedgerReader::follow)).
+async fn visible(store: &dyn LedgerStore) -> Box<dyn LedgerAppender> {
+    store.claim().await.expect("a ledger is claimed again")
 }
 
 /// Every third is a tombstone.
