@@ -295,7 +295,7 @@ async fn positions_in_an_open_transaction_are_not_shown() {
 
     let lyon = wire_of(shared_source());
     let told = lyon.group_offsets(std::slice::from_ref(&group)).await;
-    assert_eq!(told[0].as_ref().unwrap_err().kind, ErrorKind::Retryable, "{told:?}");
+    assert_eq!(told[0].as_ref().unwrap().len(), 0, "{told:?}");
     rdkafka::producer::Producer::commit_transaction(&producer, SOON).unwrap();
     let deadline = Instant::now() + SOON;
     loop {

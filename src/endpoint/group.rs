@@ -50,7 +50,7 @@ pub trait GroupReader: Send + Sync {
     /// All groups this principal may see, from every broker.
     async fn groups(&self) -> Result<Vec<GroupInfo>>;
     /// Committed positions of many groups, one answer per group in the same order, in one request per coordinator.
-    /// Transactional commits still pending are not shown (`require_stable`): their groups answer `Retryable`.
+    /// Transactional commits still pending are not shown (`require_stable`): their partitions are left out.
     async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<GroupOffsets>>;
 }
 

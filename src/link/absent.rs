@@ -1,5 +1,7 @@
 //! Orders to a link that no daemon runs: recorded under a lease of a moment, for its next start.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -9,6 +11,9 @@ use crate::link::TargetSide;
 use crate::link::order::{self, Order};
 use crate::model::LinkName;
 use crate::runtime::tasks::TaskScope;
+
+/// How long the control topic, which is small, may take to be read.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Takes the lease of `link`, records the order and gives the lease back. Asks the target only: the source may be gone.
 ///
@@ -34,7 +39,11 @@ async fn hold(link: &LinkName, target: &TargetSide, scope: &TaskScope) -> Result
         let message = format!("it has never run, so nothing is recorded of it on {}: start it first", target.alias);
         Error::new(ErrorKind::UnknownTopic, message)
     };
-    let view = match View::read_control(&*target.ledger).await {
+    let read = timeout(SILENCE, View::read_control(&*target.ledger)).await.unwrap_or_else(|_| {
+        let message = format!("cluster {} did not answer within {SILENCE:?}", target.alias);
+        Err(Error::new(ErrorKind::Retryable, message))
+    });
+    let view = match read {
         Err(error) if error.kind == ErrorKind::UnknownTopic => return Err(never()),
         view => view?,
     };
@@ -42,14 +51,29 @@ async fn hold(link: &LinkName, target: &TargetSide, scope: &TaskScope) -> Result
     let clusters = Clusters { source: known.source_cluster_id, target: target.catalog.cluster().await?.id };
     let (progress, seen) = watch::channel(Acquiring::Reading);
     let claimant = Claimant::new(link.clone());
-    let acquired = Ledger::acquire(target.ledger.clone(), &claimant, clusters, scope, &progress);
-    // A holder that is gone is waited out once; one that lives renews, and would be waited for without end.
-    timeout(3 * LEASE, acquired).await.unwrap_or_else(|_| {
-        let why = match &*seen.borrow() {
-            Acquiring::Waiting { holder, .. } => format!("{holder} runs it: ask the daemon there"),
-            Acquiring::Retrying { error } => error.clone(),
-            _ => format!("cluster {} does not answer", target.alias),
+    tokio::select! {
+        acquired = Ledger::acquire(target.ledger.clone(), &claimant, clusters, scope, &progress) => acquired,
+        why = in_vain(seen) => Err(Error::new(ErrorKind::Retryable, why)),
+    }
+}
+
+/// Resolves, with the reason, when the ledger cannot be had by waiting: a holder that is gone is waited out once, one that
+/// lives renews. How long reading takes depends on the map, and is no reason to give up.
+async fn in_vain(mut seen: watch::Receiver<Acquiring>) -> String {
+    loop {
+        let why = match &*seen.borrow_and_update() {
+            Acquiring::Waiting { holder, .. } => Some(format!("{holder} runs it: ask the daemon there")),
+            Acquiring::Retrying { error } => Some(error.clone()),
+            _ => None,
         };
-        Err(Error::new(ErrorKind::Retryable, why))
-    })
+        let waits = |state: &Acquiring| matches!(state, Acquiring::Waiting { .. } | Acquiring::Retrying { .. });
+        match why {
+            None => drop(seen.changed().await),
+            Some(why) => {
+                if timeout(3 * LEASE, seen.wait_for(|state| !waits(state))).await.is_err() {
+                    return why;
+                }
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::link::report::{GroupPartitionReport, GroupReport, PartitionReport, TranslateReport};
 use crate::link::session::Session;
-use crate::metadata::groups::{GroupState, PositionState, PositionVerdict};
+use crate::metadata::groups::{GroupState, GroupVerdict, PositionState, PositionVerdict};
 use crate::model::{Offset, PartitionState, TopicPartition};
 use crate::offsets::Translation;
 use crate::policy::resolution::ways_out;
@@ -48,12 +48,16 @@ fn group(state: &GroupState) -> GroupReport {
     GroupReport {
         group: state.id.clone(),
         verdict: state.verdict.words(),
-        partitions: state.partitions.iter().map(position).collect(),
+        partitions: state.partitions.iter().map(|p| position(p, &state.verdict)).collect(),
     }
 }
 
-fn position(state: &PositionState) -> GroupPartitionReport {
+fn position(state: &PositionState, group: &GroupVerdict) -> GroupPartitionReport {
     let (target_offset, verdict) = match &state.translated {
+        // What stands on the target is not ours, or not known: no offset is claimed for it.
+        PositionVerdict::At(..) if matches!(group, GroupVerdict::TakenOver | GroupVerdict::Failed(_)) => {
+            (None, group.words())
+        }
         PositionVerdict::At(_, offset) => (Some(*offset), "synced".to_owned()),
         PositionVerdict::Waiting => (None, "waiting for the mirror".to_owned()),
         PositionVerdict::BeforeTheMirror(n) => (None, format!("before the mirror ({n})")),

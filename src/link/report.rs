@@ -14,7 +14,8 @@ pub struct LinkReport {
     pub source: String,
     /// Alias and cluster id of the target.
     pub target: String,
-    /// `starting`, `waiting for the lease`, `running`, `paused`, `stopping`, or `failed: …`.
+    /// `starting: …`, `waiting for the lease: …`, `running`, `paused`, `interrupted: …`, `stopping`, `stopped` or
+    /// `failed: …`; what follows the colon is for people.
     pub state: String,
     /// Rate limit in force, bytes per second.
     pub rate_limit_bytes: Option<u64>,

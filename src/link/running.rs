@@ -20,6 +20,9 @@ use crate::runtime::tasks::TaskScope;
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// What only people can mend ends a link that never ran: its configuration is being tried out. One that has run waits for
+/// them, as long as it takes.
+const RETRY_MENDED: Duration = Duration::from_secs(30);
 
 /// One direction, source cluster to target cluster.
 pub struct Link {
@@ -50,20 +53,25 @@ impl Link {
     /// a session; the next one waits for the lease. Passing failures are retried for ever.
     ///
     /// # Errors
-    /// What only people can mend: missing rights, source = target, another cluster than the ledger knows, a ledger
+    /// Before it has run for the first time, what only people can mend: missing rights, source = target, another cluster than the ledger knows, a ledger
     /// written by a newer version.
     pub async fn run(&self, stop: CancellationToken) -> Result<()> {
         let mut pace = Pace::new(RETRY_FIRST, RETRY_LONGEST);
+        let mut has_run = false;
         loop {
-            let error = match self.tenure(&stop).await {
+            let error = match self.tenure(&stop, &mut has_run).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            if matches!(error.kind, ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Corrupt) {
+            let is_fatal = matches!(error.kind, ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Corrupt);
+            if is_fatal {
+                tracing::error!(link = %self.settings.name, %error, "link failed");
                 self.enter(format!("failed: {error}"));
-                return Err(error);
+                if !has_run {
+                    return Err(error);
+                }
             }
-            let wait = pace.next_delay();
+            let wait = if is_fatal { RETRY_MENDED } else { pace.next_delay() };
             tracing::warn!(link = %self.settings.name, %error, retry_in = ?wait, "link interrupted");
             self.enter(format!("interrupted: {error}"));
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
@@ -73,7 +81,7 @@ impl Link {
     }
 
     /// One session from start to end. `Ok` when it was stopped.
-    async fn tenure(&self, stop: &CancellationToken) -> Result<()> {
+    async fn tenure(&self, stop: &CancellationToken, has_run: &mut bool) -> Result<()> {
         let scope = TaskScope::new();
         let (progress, acquiring) = watch::channel(Acquiring::Reading);
         let (settings, source, target) = (self.settings.clone(), self.source.clone(), self.target.clone());
@@ -96,6 +104,7 @@ impl Link {
         let session = Arc::new(session);
         *self.session.lock().expect("no panic while held") = Some(session.clone());
         self.enter("running".into());
+        *has_run = true;
         let upkeep = TaskScope::new();
         upkeep::start(&session, &upkeep);
         let lost = tokio::select! {
@@ -132,10 +141,10 @@ impl Link {
     async fn show(&self, mut acquiring: watch::Receiver<Acquiring>) {
         loop {
             let state = match &*acquiring.borrow_and_update() {
-                Acquiring::Reading => "reading the ledger".to_owned(),
-                Acquiring::Waiting { holder, .. } => format!("waiting for the lease of {holder}"),
-                Acquiring::Claiming => "claiming the ledger".to_owned(),
-                Acquiring::Retrying { error } => format!("starting, retrying: {error}"),
+                Acquiring::Reading => "starting: reading the ledger".to_owned(),
+                Acquiring::Waiting { holder, .. } => format!("waiting for the lease: held by {holder}"),
+                Acquiring::Claiming => "starting: claiming the ledger".to_owned(),
+                Acquiring::Retrying { error } => format!("starting: retrying: {error}"),
                 Acquiring::Held => "starting".to_owned(),
             };
             self.enter(state);
@@ -200,9 +209,10 @@ impl LinkControl for Link {
 
     async fn obey(&self, order: &Order) -> Result<String, String> {
         let session = self.running()?;
+        let _turn = session.ordering.lock().await;
         let sentence = order::record(order, &self.settings.name, &session.ledger).await?;
         match order {
-            Order::Pause | Order::Resume => session.apply().await,
+            Order::Pause | Order::Resume => session.apply_whole().await,
             Order::Limit(_) => {
                 let rate = session.ledger.view().desired().rate;
                 session.rate.set(rate.in_force(self.settings.rate_limit_bytes));

@@ -23,6 +23,8 @@ use crate::runtime::tasks::TaskScope;
 
 /// Routes that attach at a time: each costs a handful of small requests on both sides.
 const ATTACH_AT_ONCE: usize = 64;
+/// Routes that match a tail at a time: each holds some 3 MiB of both logs, beside the memory budget.
+const TAILS_AT_ONCE: usize = 4;
 /// Replication of the ledger's topics, capped by the target's brokers.
 const LEDGER_REPLICATION: usize = 3;
 
@@ -38,6 +40,10 @@ pub(super) struct Session {
     pub(super) map_stalled: watch::Sender<bool>,
     pub(super) started: Instant,
     assigned: Mutex<Vec<Assigned>>,
+    /// Serialises orders: they read and write one record.
+    pub(super) ordering: tokio::sync::Mutex<()>,
+    /// Where what must not be dropped half done runs.
+    tasks: TaskScope,
     /// Serialises changes of what runs.
     applying: tokio::sync::Mutex<()>,
     observed: Mutex<Observed>,
@@ -97,6 +103,7 @@ impl Session {
             retention_overtook: settings.retention_overtook,
             map_stalled: map_stalled.subscribe(),
             attach_turns: Semaphore::new(ATTACH_AT_ONCE),
+            tail_turns: Semaphore::new(TAILS_AT_ONCE),
         };
         let observed = ledger.view().observed();
         Ok(Self {
@@ -110,6 +117,8 @@ impl Session {
             map_stalled,
             started: Instant::now(),
             assigned: Mutex::default(),
+            ordering: tokio::sync::Mutex::default(),
+            tasks: scope.child(),
             applying: tokio::sync::Mutex::default(),
             observed: Mutex::new(observed),
             notices: Mutex::default(),
@@ -139,7 +148,15 @@ impl Session {
         Ok(())
     }
 
-    /// Makes what runs follow routes and desired state.
+    /// The same for a caller who may be gone before it is done.
+    pub(super) async fn apply_whole(self: &Arc<Self>) {
+        let session = self.clone();
+        // It ends early only with the session, which stops everything.
+        let _ = self.tasks.spawn(async move { session.apply().await }).await;
+    }
+
+    /// Makes what runs follow routes and desired state. Must not be dropped half done: a replicator could be started beside
+    /// one that still drains.
     pub(super) async fn apply(&self) {
         let _turn = self.applying.lock().await;
         let assigned = self.assigned.lock().expect("no panic while held").clone();

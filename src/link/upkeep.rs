@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::endpoint::{Bounds, Result};
-use crate::ledger::ControlRecord;
 use crate::ledger::record::{SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
+use crate::ledger::{ControlRecord, RouteMap};
 use crate::link::session::Session;
-use crate::metadata::groups::{GroupState, Groups, Mirrored};
+use crate::metadata::groups::{GroupState, GroupVerdict, Groups, Mirrored};
 use crate::metadata::neighbours::{Neighbours, Side};
 use crate::metadata::topics::Topics;
-use crate::model::{GroupId, Offset, PartitionState, TopicName, TopicPartition};
+use crate::model::{GroupId, Halt, HaltReason, Offset, PartitionState, TopicName, TopicPartition};
+use crate::replication::RouteMonitor;
 use crate::runtime::tasks::TaskScope;
 use crate::telemetry::metrics::PassMetrics;
 
@@ -121,8 +122,15 @@ async fn keep_bounds(session: Arc<Session>) {
             let at_ms = unix_ms();
             let mut records: Vec<ControlRecord> = Vec::new();
             for (topic, partitions) in ends {
-                if recorded.get(&topic).is_none_or(|known| known.partitions != partitions) {
-                    let ends = SourceEnds { at_ms, partitions };
+                // What is not answered for now, as while its broker dies, keeps its last known end.
+                let known = recorded
+                    .get(&topic)
+                    .cloned()
+                    .or_else(|| Some((*session.ledger.view().source_ends(&topic)?).clone()));
+                let mut all = known.as_ref().map(|known| known.partitions.clone()).unwrap_or_default();
+                all.extend(partitions);
+                if known.is_none_or(|known| known.partitions != all) {
+                    let ends = SourceEnds { at_ms, partitions: all };
                     recorded.insert(topic.clone(), ends.clone());
                     records.push(ControlRecord::Ends(topic, ends));
                 }
@@ -263,7 +271,7 @@ async fn keep_groups(session: Arc<Session>) {
             continue;
         }
         let mirrored: Mirrored =
-            monitors.iter().map(|m| (m.route().source.clone(), (m.route().target.clone(), m.map()))).collect();
+            monitors.iter().map(|m| (m.route().source.clone(), (m.route().target.clone(), trusted_map(m)))).collect();
         let outcome = groups.pass(&mirrored).await;
         metrics.ended(began.elapsed(), outcome.is_ok());
         match outcome {
@@ -281,6 +289,18 @@ async fn keep_groups(session: Arc<Session>) {
     }
 }
 
+/// A route's map, unless the route halted because one of the logs is no longer the one that was mapped.
+fn trusted_map(monitor: &RouteMonitor) -> Option<RouteMap> {
+    use HaltReason::{SourceRecreated, SourceRewritten, SourceTruncated, TargetRecreated, TargetRewritten};
+    match monitor.state() {
+        PartitionState::Halted(Halt {
+            reason: SourceRecreated | SourceRewritten | SourceTruncated | TargetRecreated | TargetRewritten,
+            ..
+        }) => None,
+        _ => monitor.map(),
+    }
+}
+
 async fn record_seen(
     session: &Session,
     states: &[GroupState],
@@ -288,15 +308,22 @@ async fn record_seen(
 ) -> Result<()> {
     let at_ms = unix_ms();
     let mut records = Vec::new();
-    for state in states {
-        let positions = state.partitions.iter().map(|p| (p.source.clone(), p.offset)).collect();
+    let is_unread = |s: &&GroupState| matches!(s.verdict, GroupVerdict::Failed(_)) && s.partitions.is_empty();
+    let (unread, read): (Vec<_>, Vec<_>) = states.iter().partition(is_unread);
+    for state in read {
+        // What is not told now, as while a transaction is open on it, keeps its last known position.
+        let known = seen.get(&state.id).cloned().or_else(|| Some((*session.ledger.view().seen(&state.id)?).clone()));
+        let mut positions = known.map(|known| known.positions).unwrap_or_default();
+        positions.extend(state.partitions.iter().map(|p| (p.source.clone(), p.offset)));
         if seen.get(&state.id).is_none_or(|known| known.positions != positions) {
             let now = SeenPositions { at_ms, positions };
             seen.insert(state.id.clone(), now.clone());
             records.push(ControlRecord::Seen(state.id.clone(), now));
         }
     }
-    records.push(session.observed(|o| o.positions_at_ms = Some(at_ms)));
+    if unread.is_empty() {
+        records.push(session.observed(|o| o.positions_at_ms = Some(at_ms)));
+    }
     let outcome = session.ledger.append(records).await;
     if outcome.is_err() {
         seen.clear();

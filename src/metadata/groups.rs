@@ -179,7 +179,8 @@ impl Groups {
                 Decision::Synced => drop(self.settled.insert(group.id, group.wanted)),
                 Decision::Commit(positions) => {
                     // What the target holds was found to be ours, perhaps by an intent that the next one replaces.
-                    let ours = current.into_iter().filter(|(at, _)| group.wanted.contains_key(at));
+                    let is_ours = |at: &_, now: &_| group.wanted.contains_key(at) || record.intent.get(at) == Some(now);
+                    let ours: Positions = current.into_iter().filter(|(at, now)| is_ours(at, now)).collect();
                     record.confirmed.extend(ours);
                     commits.push((group, record, positions));
                 }

@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::endpoint::{ErrorKind, LedgerTopic, Ledgers, Result, TopicInfo};
+use crate::endpoint::{Error, ErrorKind, LedgerTopic, Ledgers, TopicInfo};
 use crate::ledger::View;
 use crate::model::{ClusterId, LinkName, TopicName};
 
-/// What was objected to is looked at again after this long, and what could not be read.
+/// Neighbours are looked at again after this long: what they fill changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A ledger whose broker is away is not waited for longer: it says nothing, not even that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The ledgers on one cluster.
 pub struct Side {
@@ -60,25 +62,23 @@ impl Neighbours {
         Self { link, source, target, judged, known, looked_at: Instant::now(), objections: Objections::default() }
     }
 
-    /// Objections to mirroring `pairs` (source topic, target topic), given all topics of both clusters. Reads other links'
-    /// ledgers only when there is something new to judge.
-    ///
-    /// # Errors
-    /// Passing ones, when nothing could be learnt; a ledger that may not or cannot be read is among the objections.
+    /// Objections to mirroring `pairs` (source topic, target topic), given all topics of both clusters. Other links' ledgers
+    /// are read when there is something new to judge, and now and then.
     pub async fn objections(
         &mut self,
         pairs: impl Iterator<Item = (TopicName, TopicName)>,
         on_source: &[TopicInfo],
         on_target: &[TopicInfo],
-    ) -> Result<Objections> {
+    ) -> Objections {
         let pairs: BTreeSet<_> = pairs.collect();
         let known = (self.others(on_source), self.others(on_target));
-        let is_settled = self.objections == Objections::default() || self.looked_at.elapsed() < LOOK_AGAIN;
+        let nobody = known.0.is_empty() && known.1.is_empty();
+        let is_settled = nobody || self.looked_at.elapsed() < LOOK_AGAIN;
         if is_settled && known == self.known && pairs.is_subset(&self.judged) {
-            return Ok(self.objections.clone());
+            return self.objections.clone();
         }
         let mut found = Objections::default();
-        for neighbour in read_all(&self.target, &known.1, &mut found).await? {
+        for neighbour in read_all(&self.target, &known.1, &mut found).await {
             for (ours, target) in pairs.iter().filter(|(_, target)| neighbour.fills.contains_key(target)) {
                 let theirs = &neighbour.fills[target];
                 let why = format!(
@@ -91,7 +91,7 @@ impl Neighbours {
                 found.refused.insert(ours.clone(), why);
             }
         }
-        for neighbour in read_all(&self.source, &known.0, &mut found).await? {
+        for neighbour in read_all(&self.source, &known.0, &mut found).await {
             if neighbour.source != self.target.cluster {
                 continue;
             }
@@ -109,7 +109,7 @@ impl Neighbours {
             }
         }
         (self.judged, self.known, self.looked_at, self.objections) = (pairs, known, Instant::now(), found);
-        Ok(self.objections.clone())
+        self.objections.clone()
     }
 
     fn others(&self, topics: &[TopicInfo]) -> BTreeSet<LinkName> {
@@ -120,15 +120,19 @@ impl Neighbours {
 fn way_out(link: &LinkName, alias: &str) -> String {
     let (control, map) = (LedgerTopic::Control.name(link), LedgerTopic::Map.name(link));
     format!(
-        "exclude the topic from one of the two links, or, if link {link} is over for good, delete {control} and {map} on \
-         {alias}"
+        "exclude the topic from this link, or, once link {link} no longer fills it, delete {control} and {map} on {alias}"
     )
 }
 
-async fn read_all(side: &Side, links: &BTreeSet<LinkName>, found: &mut Objections) -> Result<Vec<Neighbour>> {
+async fn read_all(side: &Side, links: &BTreeSet<LinkName>, found: &mut Objections) -> Vec<Neighbour> {
     let mut neighbours = Vec::new();
     for link in links {
-        match View::read_control(&*side.ledgers.of(link)).await {
+        let ledger = side.ledgers.of(link);
+        let read = timeout(PATIENCE, View::read_control(&*ledger)).await.unwrap_or_else(|_| {
+            let message = format!("its ledger was not read within {PATIENCE:?}");
+            Err(Error::new(ErrorKind::Unsupported, message))
+        });
+        match read {
             Ok(view) => {
                 let Some(clusters) = view.link() else { continue };
                 let fills =
@@ -136,14 +140,13 @@ async fn read_all(side: &Side, links: &BTreeSet<LinkName>, found: &mut Objection
                 let source = clusters.source_cluster_id;
                 neighbours.push(Neighbour { link: link.clone(), source, fills: fills.collect() });
             }
-            Err(error) if error.kind == ErrorKind::Retryable => return Err(error),
             Err(error) => found.unknown.push(format!(
                 "what link {link} does on {} is not known, so nothing keeps the two links apart: {error}",
                 side.alias
             )),
         }
     }
-    Ok(neighbours)
+    neighbours
 }
 
 #[cfg(test)]
@@ -179,7 +182,7 @@ mod tests {
         let mut neighbours = Neighbours::new("dr".into(), from, to);
         let pairs = [("orders", "copy.orders"), ("payments", "copy.payments")].map(|(s, t)| (s.into(), t.into()));
         let (on_source, on_target) = (source.topics().await.unwrap(), target.topics().await.unwrap());
-        neighbours.objections(pairs.into_iter(), &on_source, &on_target).await.unwrap()
+        neighbours.objections(pairs.into_iter(), &on_source, &on_target).await
     }
 
     #[tokio::test(start_paused = true)]

@@ -117,15 +117,26 @@ impl Topics {
             selected.retain(|name, _| !sources.contains(name));
         }
         let pairs = selected.keys().map(|name| (name.clone(), self.rules.naming.target(name)));
-        let objections = self.neighbours.objections(pairs, &source, &target).await?;
+        let objections = self.neighbours.objections(pairs, &source, &target).await;
         selected.retain(|name, _| !objections.refused.contains_key(name));
+        self.routes.retain(|name, _| !objections.refused.contains_key(name));
         problems.extend(objections.refused.into_values().chain(objections.unknown));
+        let internal: BTreeSet<&TopicName> = target.iter().filter(|t| t.internal).map(|t| &t.name).collect();
+        selected.retain(|name, _| {
+            let target = self.rules.naming.target(name);
+            let is_fit = !target.as_str().starts_with("__") && !internal.contains(&target);
+            if !is_fit {
+                problems
+                    .push(format!("topic {name} would be {target} on the target, which is internal there: rename it"));
+            }
+            is_fit
+        });
         let mut existing: BTreeMap<TopicName, TopicInfo> = target.into_iter().map(|t| (t.name.clone(), t)).collect();
         self.create_missing(&selected, &mut existing, &mut problems).await?;
         self.grow(&selected, &mut existing, &mut problems).await;
         self.equalize_configs(&selected, &existing).await;
         problems.extend(self.config_problems.values().cloned());
-        self.publish(&selected, &existing, &mut problems);
+        self.publish(&selected, &existing);
         self.note_vanished(&selected, &mut problems).await;
         let after_hand_over = self
             .wanted
@@ -367,20 +378,10 @@ impl Topics {
         Ok(())
     }
 
-    fn publish(
-        &mut self,
-        selected: &BTreeMap<TopicName, TopicInfo>,
-        existing: &BTreeMap<TopicName, TopicInfo>,
-        problems: &mut Vec<String>,
-    ) {
+    fn publish(&mut self, selected: &BTreeMap<TopicName, TopicInfo>, existing: &BTreeMap<TopicName, TopicInfo>) {
         for source in selected.values() {
             let target = self.rules.naming.target(&source.name);
             let Some(info) = existing.get(&target) else { continue };
-            if info.internal {
-                problems
-                    .push(format!("topic {target} is internal on the target: exclude {} or rename it", source.name));
-                continue;
-            }
             // Named by the comparison that failed: what would be stored with other times is not sent.
             if !self.keeping_times.contains(&source.name) {
                 continue;

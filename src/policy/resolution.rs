@@ -31,7 +31,8 @@ pub fn choices(reason: HaltReason) -> &'static [(Resolution, &'static str)] {
         )],
         SourceTruncated => &[(
             SkipLoss,
-            "keep the records the source no longer has on the target, forget the map and go on from the source's end",
+            "keep the records the source no longer has on the target, forget the map and go on where the source's new \
+             history begins",
         )],
         RetentionOvertook => &[(SkipLoss, "go on at the source's log start; the lost range stays on record")],
         RecordRefused | SourceCorrupt | Fenced | MapStalled | AccessDenied => &[],

@@ -117,7 +117,7 @@ impl Replicator {
             let forgotten = match decision {
                 Some(Resolution::Resend) => Some(bounds.log_start),
                 Some(Resolution::SkipLoss) if self.halted_for(HaltReason::SourceTruncated) => {
-                    Some(bounds.high_watermark)
+                    Some(self.new_history(&born, bounds).await?)
                 }
                 _ => None,
             };
@@ -139,7 +139,7 @@ impl Replicator {
         if target.end > target.log_start {
             match decision {
                 Some(Resolution::Adopt) => return self.bear(bounds.log_start, target.log_start).await,
-                Some(Resolution::Resend) => {}
+                Some(Resolution::Resend) => return self.bear(bounds.log_start, target.end).await,
                 _ => {
                     let held = target.end - target.log_start;
                     let detail = format!("{} already holds {held} offsets this link has no map for", route.target);
@@ -153,6 +153,24 @@ impl Replicator {
         };
         let first_source = self.start.first_offset(bounds.log_start, bounds.high_watermark, at_time);
         self.bear(first_source, target.end).await
+    }
+
+    /// Where a truncated source stops being the one that was copied. Without the brokers' epoch history: where what was
+    /// copied ends, or the source does.
+    async fn new_history(&self, born: &Born, bounds: Bounds) -> Result<Offset, Ended> {
+        let (position, last) = {
+            let map = self.stored_map(born)?;
+            let map = map.lock().expect("no panic while held");
+            (map.position(), map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN))
+        };
+        let mut first = position;
+        if let Some(last) = last {
+            let told = self.ends.catalog.epoch_end(&self.route().source, last.epoch).await?;
+            if told.epoch != LeaderEpoch::UNKNOWN {
+                first = first.min(told.end);
+            }
+        }
+        Ok(first.min(bounds.high_watermark).max(bounds.log_start))
     }
 
     async fn bear(&self, first_source: Offset, target_start: Offset) -> Result<RouteMap, Ended> {
@@ -270,6 +288,7 @@ impl Replicator {
         decision: Option<Resolution>,
     ) -> Result<(), Ended> {
         let route = self.route();
+        let _turn = self.ends.tail_turns.acquire().await.expect("the semaphore is never closed");
         let vanished_below = if self.source_is_compacted().await? { bounds.last_stable } else { bounds.log_start };
         let unread = OffsetRange::new(map.position().max(bounds.log_start).min(bounds.last_stable), bounds.last_stable);
         let mut source = Cursor::new(&*self.ends.source_points, &route.source, View::Committed, unread);

@@ -59,6 +59,8 @@ pub struct Ends {
     pub map_stalled: watch::Receiver<bool>,
     /// Bounds how many routes attach at a time.
     pub attach_turns: Semaphore,
+    /// Bounds how many routes match a tail at a time: each holds chunks of both logs.
+    pub tail_turns: Semaphore,
 }
 
 /// Copies one route until it is stopped.
@@ -114,6 +116,7 @@ impl Replicator {
             ready: None,
             expected: attached.expected,
             level: attached.level,
+            guarded_until_ms: i64::MAX,
         };
         let ended = flow.run(pace).await;
         flow.writer.close().await;
@@ -180,6 +183,9 @@ struct Flow<'a> {
     /// Target offset the next record to be sent must get.
     expected: Offset,
     level: ProtectionLevel,
+    /// When the target forgets what was last acknowledged, and with it us; unknown before the first ack, which is waited for
+    /// before anything else is sent.
+    guarded_until_ms: i64,
 }
 
 struct Ready {
@@ -242,7 +248,7 @@ impl Flow<'_> {
             Payload::Empty => self.window.push(InFlight { range: batch.range, sent: None, _permit: None }),
             Payload::Batches(encoded) => {
                 let is_protected = self.protects(encoded);
-                if !is_protected {
+                if !is_protected || unix_ms() >= self.guarded_until_ms {
                     self.set_level(ProtectionLevel::ProbeOnly);
                 }
                 self.ready = Some(Ready { owed: encoded.bytes.len() as u64, is_protected, batch });
@@ -279,6 +285,10 @@ impl Flow<'_> {
         };
         let base = base?;
         if base != sent.expected {
+            if base < sent.expected {
+                // Whether the target was cut and grew again, or held it before: from there on it is matched anew.
+                self.map.lock().expect("no panic while held").truncate_target(base);
+            }
             // Below: it was there before. Above: somebody wrote in between. Attach finds out which, record by record.
             let message = format!(
                 "{} acknowledged offset {base} where {} was expected",
@@ -288,6 +298,8 @@ impl Flow<'_> {
             return Err(Ended::Failed(Error::new(ErrorKind::Attach, message)));
         }
         let batch = sent.batch;
+        let expiration_ms = self.replicator.ends.producer_expiration.as_millis() as i64;
+        self.guarded_until_ms = batch.max_timestamp_ms.saturating_add(expiration_ms);
         // Only now does the target remember something of us that will stay: before, what follows could be accepted in the
         // place of what was lost.
         if self.protects(&batch) && self.ready.as_ref().is_none_or(|next| next.is_protected) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::endpoint::{PointReader, RecordDigest, Result, View};
+use crate::endpoint::{Error, ErrorKind, PointReader, RecordDigest, Result, View};
 use crate::model::{LeaderEpoch, Offset, OffsetRange, Run, TopicPartition};
 use crate::offsets::OffsetMap;
 use crate::policy::hole::HoleSearch;
@@ -26,16 +26,17 @@ impl<'a> Cursor<'a> {
         Self { reader, at, view, rest: range, chunk: VecDeque::new() }
     }
 
-    /// The next record without consuming it; `None` at the end of the range.
+    /// The next record without consuming it; `None` at the end of the range. `Retryable` when the range cannot be read whole.
     pub(super) async fn peek(&mut self) -> Result<Option<RecordDigest>> {
         while self.chunk.is_empty() && !self.rest.is_empty() {
             let window = self.reader.read(self.at, self.rest, self.view, CHUNK_BYTES).await?;
             if window.range.is_empty() {
-                self.rest = OffsetRange::new(self.rest.end, self.rest.end);
-            } else {
-                self.rest = OffsetRange::new(window.range.end, self.rest.end);
-                self.chunk = window.records.into();
+                // The bounds were proven before: who shows less is a leader that was just elected, or lost what was there.
+                let message = format!("{} no longer shows offset {}: looking again", self.at, self.rest.start);
+                return Err(Error::new(ErrorKind::Retryable, message));
             }
+            self.rest = OffsetRange::new(window.range.end, self.rest.end);
+            self.chunk = window.records.into();
         }
         Ok(self.chunk.front().copied())
     }

@@ -155,6 +155,7 @@ impl Twin {
             retention_overtook: self.retention_overtook,
             map_stalled: map_stalled.subscribe(),
             attach_turns: Semaphore::new(self.attach_turns),
+            tail_turns: Semaphore::new(1),
         };
         Run { ends: Arc::new(ends), ledger, scope, map_stalled, rate, start: self.start, copying: Vec::new() }
     }

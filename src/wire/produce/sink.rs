@@ -13,7 +13,7 @@ use super::lanes::Lanes;
 use super::sequence;
 use super::writer::PartitionWriter;
 use crate::endpoint::{Error, ErrorKind, Opened, Result, Sink};
-use crate::model::{LeaderEpoch, ProducerIdentity, Route, TopicPartition};
+use crate::model::{LeaderEpoch, ProducerIdentity, Route, TopicId, TopicPartition};
 use crate::runtime::retry::Pace;
 use crate::runtime::tasks::TaskScope;
 use crate::wire::{Cluster, Leader};
@@ -51,8 +51,8 @@ impl Default for ProduceSettings {
 pub struct ProduceSink {
     shared: Arc<Shared>,
     lanes: Lanes,
-    /// Highest leader epoch seen per partition: metadata that says less is old.
-    epochs: Mutex<HashMap<TopicPartition, LeaderEpoch>>,
+    /// Highest leader epoch seen per partition of a topic: metadata that says less is old. A topic created again counts anew.
+    epochs: Mutex<HashMap<TopicPartition, (Option<TopicId>, LeaderEpoch)>>,
 }
 
 /// What lanes and sink know together.
@@ -152,20 +152,25 @@ impl ProduceSink {
         }
         let leader = Box::pin(cluster.leader(at)).await.inspect_err(|error| {
             if error.kind == ErrorKind::UnknownTopic {
-                // A topic created later under this name counts its epochs anew.
                 self.epochs().remove(at);
             }
         })?;
         if let (Some(ours), Some(theirs)) = (target_id, leader.topic_id)
             && *ours != theirs
         {
+            // What we know may be of the former topic.
+            self.shared.doubt_metadata();
             return Err(Attempt::Failed(Error::new(
                 ErrorKind::Recreated,
                 format!("{}: topic {} has id {theirs}, but the route was made for {ours}", cluster.alias(), at.topic),
             )));
         }
         let mut epochs = self.epochs();
-        let highest = epochs.entry(at.clone()).or_insert(leader.epoch);
+        let seen = epochs.entry(at.clone()).or_insert((leader.topic_id, leader.epoch));
+        if seen.0 != leader.topic_id {
+            *seen = (leader.topic_id, leader.epoch);
+        }
+        let highest = &mut seen.1;
         if leader.epoch < *highest {
             let reason = format!(
                 "waiting for the leader of {at} ({}: metadata says leader epoch {}, but {highest} was seen)",
@@ -178,7 +183,7 @@ impl ProduceSink {
         Ok(leader)
     }
 
-    fn epochs(&self) -> MutexGuard<'_, HashMap<TopicPartition, LeaderEpoch>> {
+    fn epochs(&self) -> MutexGuard<'_, HashMap<TopicPartition, (Option<TopicId>, LeaderEpoch)>> {
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
