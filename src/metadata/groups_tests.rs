@@ -122,6 +122,31 @@ async fn nothing_is_committed_before_its_intent_is_durable() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_intent_stays_ours_while_its_partition_is_not_wanted() {
+    let mut twin = Twin::new().await;
+    let other = TopicPartition::new("orders", 1);
+    let map_of = |mirrored: Mirrored| mirrored[&at()].1.clone();
+    let both =
+        || Mirrored::from([(at(), (at(), map_of(mirrored()))), (other.clone(), (other.clone(), map_of(mirrored())))]);
+    twin.source.commit("billing", &at(), Offset(12));
+    twin.source.commit("billing", &other, Offset(13));
+    // A process that ended between its commit and the confirmation of it.
+    let intent = crate::policy::group::Positions::from([(at(), Offset(2)), (other.clone(), Offset(3))]);
+    for (at, offset) in &intent {
+        twin.target.commit("billing", at, *offset);
+    }
+    let record = GroupRecord { intent, ..GroupRecord::default() };
+    twin.ledger.append(vec![ControlRecord::Group("billing".into(), record)]).await.unwrap();
+    // The next one: one route is not attached yet, the group moves on on the other.
+    twin.source.commit("billing", &at(), Offset(14));
+    twin.groups.pass(&mirrored()).await.expect("both clusters answer");
+    twin.source.commit("billing", &other, Offset(15));
+    let states = twin.groups.pass(&both()).await.expect("both clusters answer");
+    assert_eq!(states[0].verdict, GroupVerdict::Synced);
+    assert_eq!(twin.target.position_of("billing", &other), Some(Offset(5)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_before_the_commit_leaves_an_intent_that_the_next_process_fulfils() {
     let mut twin = Twin::new().await;
     twin.source.commit("billing", &at(), Offset(12));

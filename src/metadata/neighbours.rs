@@ -152,7 +152,7 @@ async fn read_all(side: &Side, links: &BTreeSet<LinkName>, found: &mut Objection
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::memory::MemoryCluster;
+    use crate::endpoint::memory::{Call, MemoryCluster};
     use crate::endpoint::{Catalog, LedgerStore};
     use crate::ledger::ControlRecord;
     use crate::ledger::record::{Born, LinkRecord};
@@ -217,5 +217,16 @@ mod tests {
         let found = judge(&source, &target).await;
         assert!(found.refused.is_empty());
         assert!(found.unknown.len() == 1 && found.unknown[0].contains("link nice"), "{found:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ledger_that_does_not_answer_is_named_and_not_waited_for() {
+        let (source, target) = (MemoryCluster::new("paris-id"), MemoryCluster::new("lyon-id"));
+        other_link(&target, "nice", "nice-id", &["copy.orders"]).await;
+        target.delay(Call::Follow, Duration::from_secs(3600));
+        let begun = Instant::now();
+        let found = judge(&source, &target).await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(found.refused.is_empty() && found.unknown.len() == 1, "{found:?}");
     }
 }

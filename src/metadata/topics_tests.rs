@@ -61,6 +61,17 @@ fn routed(report: &TopicsReport) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_is_internal_on_the_target_is_refused_before_anything_is_changed() {
+    let mut twin = Twin::new(Naming::Prefix("__twinlog.dr.".into()));
+    twin.source.create("control", 3, &[("cleanup.policy", "delete")]);
+    let report = twin.pass().await;
+    assert_eq!(report.routes.len(), 0);
+    assert!(report.problems.iter().any(|p| p.contains("__twinlog.dr.control")), "{:?}", report.problems);
+    assert_eq!(twin.own_settings("__twinlog.dr.control").await.len(), 0);
+    assert_eq!(twin.partitions("__twinlog.dr.control").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_topic_is_created_with_the_sources_settings_and_routed_with_both_ids() {
     let mut twin = Twin::new(Naming::Prefix("paris.".into()));
     let settings =

@@ -211,6 +211,36 @@ async fn a_truncated_source_goes_on_from_its_end_when_the_loss_is_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_written_between_a_truncation_and_its_decision_is_copied() {
+    let twin = Twin::new();
+    twin.produce_singly(0..6);
+    let run = twin.run().await;
+    run.reaches(6, 6).await;
+    run.flush().await;
+    run.crash().await;
+    twin.source.elect_without(&at(0), Offset(4));
+    twin.produce_singly(40..45);
+    let run = twin.run().await;
+    run.halts_as(HaltReason::SourceTruncated).await;
+    twin.produce_singly(45..47);
+    run.decide(Resolution::SkipLoss).await;
+    run.reaches(11, 13).await;
+    let copied = twin.target.committed(&at(0)).split_off(6);
+    assert_same(&twin.source.committed(&at(0))[4..], &copied, "the new history");
+}
+
+#[tokio::test(start_paused = true)]
+async fn resending_copies_everything_whatever_the_start_rule_says() {
+    let twin = Twin { start: Start::Latest, ..Twin::new() };
+    twin.produce(0..4);
+    twin.target.append(&at(0), &[fresh(50)]);
+    let run = twin.run().await;
+    run.halts_as(HaltReason::TargetNotEmpty).await;
+    run.decide(Resolution::Resend).await;
+    run.reaches(4, 5).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_halt_whose_cause_was_mended_ends_by_itself_and_is_forgotten() {
     let twin = Twin::new();
     twin.produce(0..1);
