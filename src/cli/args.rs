@@ -24,7 +24,7 @@ const AFTER_HELP: &str = "\
 Verbs other than `run` ask the daemon that listens where the same configuration says (http.listen).
 Data goes to stdout, everything else to stderr.
 
-Exit codes: 0 done · 1 failed, or refused by the daemon · 2 wrong usage or configuration · 3 no daemon answers ·
+Exit codes: 0 done · 1 failed, or refused · 2 wrong usage or configuration · 3 no daemon answers a question ·
 4 answered, but not with an exact offset (translate)";
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,8 @@
 //! The command line: one process for `run`, questions and orders to it for every other verb. Where no daemon answers,
 //! orders are recorded for its next start.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed or refused by the daemon, 2 wrong usage
-//! or configuration, 3 no daemon answers, 4 answered but not with an exact offset.
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed or refused, 2 wrong usage or
+//! configuration, 3 no daemon answers a question, 4 answered but not with an exact offset.
 
 mod args;
 mod daemon;

@@ -106,17 +106,6 @@ pub struct GroupRecord {
     /// Target offsets committed, written after the commit succeeded.
     #[serde(with = "nested")]
     pub confirmed: PartitionOffsets,
-    /// Set when the group was taken over on the target: no longer written until `twinlog groups resync`.
-    pub latched: Option<Latch>,
-}
-
-/// Why and since when a group is left alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Latch {
-    /// Since when.
-    pub at_ms: i64,
-    /// What was seen, one sentence.
-    pub reason: String,
 }
 
 /// A partition that stands still until somebody decides.

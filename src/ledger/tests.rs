@@ -342,7 +342,7 @@ fn bytes_that_are_no_record_are_an_error_that_names_the_key() {
         ("desired", "{}"),
         ("desired", r#"{"v":1}"#),
         ("born/orders/0", r#"{"v":-1}"#),
-        ("group/g", r#"{"v":1,"intent":{"a":{"x":1}},"confirmed":{},"latched":null}"#),
+        ("group/g", r#"{"v":1,"intent":{"a":{"x":1}},"confirmed":{}}"#),
     ] {
         let error = ControlRecord::from_entry(&LedgerEntry { key: key.into(), value: Some(value.into()) }).unwrap_err();
         assert!(error.kind == ErrorKind::Corrupt && error.message.contains(key), "{key}: {error}");

@@ -66,7 +66,7 @@ pub struct PartitionReport {
 pub struct GroupReport {
     /// The group.
     pub group: GroupId,
-    /// `synced`, `waiting for the mirror`, `taken over`, `before the mirror`, `no position`, `share group`, …
+    /// `synced`, `waiting for the mirror`, `taken over`, `share group`, or `failed: …`.
     pub verdict: String,
     /// Each partition's position.
     pub partitions: Vec<GroupPartitionReport>,

@@ -235,7 +235,7 @@ impl Topics {
         (spec, wanted)
     }
 
-    /// Keeps what the target should have, and names what it deliberately has otherwise than the source.
+    /// What the target deliberately has otherwise than the source, a sentence per setting and value.
     fn notices(&self) -> Vec<String> {
         let mut topics: BTreeMap<(&str, &str, &str), Vec<&TopicName>> = BTreeMap::new();
         for (topic, wanted) in &self.wanted {
@@ -257,6 +257,7 @@ impl Topics {
         topics.into_iter().map(sentence).collect()
     }
 
+    /// Keeps what the target should have, and logs what it deliberately has otherwise than the source.
     fn remember(&mut self, source: &TopicName, target: &TopicName, wanted: Wanted) {
         let before = self.wanted.get(source).map(|known| &known.after_hand_over);
         for (setting, value) in &wanted.after_hand_over {
