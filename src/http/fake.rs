@@ -41,19 +41,19 @@ impl LinkControl for FakeLink {
         self.report.lock().unwrap().clone()
     }
 
-    fn groups(&self) -> Vec<GroupReport> {
-        groups()
+    fn groups(&self) -> Result<Vec<GroupReport>, String> {
+        Ok(groups())
     }
 
     /// Offsets from 100 up to 1,000 of `orders/*` are mapped, 5 further on the target.
-    fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> TranslateReport {
+    fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> Result<TranslateReport, String> {
         let shift = if reverse { -5 } else { 5 };
-        match offset.0 {
+        Ok(match offset.0 {
             _ if at.topic.as_str() != "orders" => TranslateReport::Unknown,
             ..100 => TranslateReport::BeforeTheMirror { first: Offset(100) },
             100..=1000 => TranslateReport::Exact { partition: at.clone(), offset: offset + shift },
             _ => TranslateReport::Ahead { end: Offset(1000) },
-        }
+        })
     }
 
     async fn obey(&self, order: &Order) -> Result<String, String> {

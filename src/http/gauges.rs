@@ -26,7 +26,7 @@ pub(super) fn of(links: &Links, keeps_partitions: bool) -> Gauges {
         of_partitions(&gauges, &report);
         of_lag(&gauges, &report, keeps_partitions);
         let mut verdicts: BTreeMap<String, u32> = BTreeMap::new();
-        for group in link.groups() {
+        for group in link.groups().unwrap_or_default() {
             *verdicts.entry(head(&group.verdict).to_owned()).or_default() += 1;
         }
         for (verdict, count) in verdicts {

@@ -58,7 +58,12 @@ pub(super) async fn groups(
     State(served): State<Arc<Served>>,
     Path(link): Path<LinkName>,
 ) -> Result<Json<Vec<GroupReport>>, Refusal> {
-    Ok(Json(find(&served, &link)?.groups()))
+    find(&served, &link)?.groups().map(Json).map_err(not_now)
+}
+
+/// What a link cannot answer at the moment; the sentence is the link's.
+fn not_now(message: String) -> Refusal {
+    Refusal(StatusCode::CONFLICT, message)
 }
 
 pub(super) async fn translate(
@@ -71,5 +76,5 @@ pub(super) async fn translate(
         return Err(Refusal::bad_request(format!("offset {} is below 0", query.offset)));
     }
     let at = TopicPartition { topic: query.topic, partition: query.partition };
-    Ok(Json(find(&served, &link)?.translate(&at, query.offset, query.reverse)))
+    find(&served, &link)?.translate(&at, query.offset, query.reverse).map(Json).map_err(not_now)
 }

@@ -66,19 +66,25 @@ fn position(state: &PositionState, group: &GroupVerdict) -> GroupPartitionReport
     GroupPartitionReport { source: state.source.clone(), source_offset: state.offset, target_offset, verdict }
 }
 
-pub(super) fn translate(session: &Session, at: &TopicPartition, offset: Offset, reverse: bool) -> TranslateReport {
+pub(super) fn translate(
+    session: &Session,
+    at: &TopicPartition,
+    offset: Offset,
+    reverse: bool,
+) -> Result<TranslateReport, String> {
     let monitors = session.supervisor.monitors();
     let route = monitors.iter().find(|m| at == if reverse { &m.route().target } else { &m.route().source });
-    let Some((monitor, map)) = route.and_then(|m| Some((m, m.map()?))) else { return TranslateReport::Unknown };
+    let Some(monitor) = route else { return Ok(TranslateReport::Unknown) };
+    let map = monitor.map().ok_or_else(|| format!("the map of {} is not loaded yet: try again", monitor.route()))?;
     let map = map.lock().expect("no panic while held");
     let (answer, partition) = if reverse {
         (map.translate_back(offset), &monitor.route().source)
     } else {
         (map.translate(offset), &monitor.route().target)
     };
-    match answer {
+    Ok(match answer {
         Translation::Exact(offset) => TranslateReport::Exact { partition: partition.clone(), offset },
         Translation::BeforeTheMirror { first } => TranslateReport::BeforeTheMirror { first },
         Translation::Ahead { end } => TranslateReport::Ahead { end },
-    }
+    })
 }

@@ -29,10 +29,16 @@ pub trait LinkControl: Send + Sync {
     /// State of the link and of each partition, from memory: never asks a cluster.
     fn report(&self) -> LinkReport;
     /// Every group's verdict and positions, from the last pass.
-    fn groups(&self) -> Vec<GroupReport>;
+    ///
+    /// # Errors
+    /// A sentence, while the link holds no lease: then nothing is known.
+    fn groups(&self) -> Result<Vec<GroupReport>, String>;
     /// Translates a source offset of a source partition to the target (or back with `reverse`: a target offset of a
     /// target partition to the source).
-    fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> TranslateReport;
+    ///
+    /// # Errors
+    /// A sentence, while the link holds no lease or the partition's map is not loaded yet.
+    fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> Result<TranslateReport, String>;
     /// Obeys an order; durable on return. Answers with what is true then, as a sentence, or with why not.
     async fn obey(&self, order: &Order) -> Result<String, String>;
 }

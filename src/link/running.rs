@@ -199,12 +199,12 @@ impl LinkControl for Link {
         }
     }
 
-    fn groups(&self) -> Vec<GroupReport> {
-        self.session().map(|s| answers::groups(&s)).unwrap_or_default()
+    fn groups(&self) -> Result<Vec<GroupReport>, String> {
+        Ok(answers::groups(&*self.running()?))
     }
 
-    fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> TranslateReport {
-        self.session().map_or(TranslateReport::Unknown, |s| answers::translate(&s, at, offset, reverse))
+    fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> Result<TranslateReport, String> {
+        answers::translate(&*self.running()?, at, offset, reverse)
     }
 
     async fn obey(&self, order: &Order) -> Result<String, String> {

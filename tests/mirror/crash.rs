@@ -16,6 +16,8 @@ fn kill_9_at_random_moments_loses_and_doubles_nothing() {
     source.client().create_topic(&topic, 3, &[]).unwrap();
     let loads = [0, 1 << 40].map(|first| Load::start(addresses(source), fast_load(&topic, first)));
     let mirror = twinlog(link(source, target, &[&topic], &[]));
+    // Each look reads on from the last one.
+    let mut both = twins(source, target, &topic);
     let (mut kills, mut in_flight_kills) = (0, 0);
     while in_flight_kills < rounds(6, 100) {
         mirror.start();
@@ -23,7 +25,6 @@ fn kill_9_at_random_moments_loses_and_doubles_nothing() {
         until(SOON, "records flow", || copied() > 0.0);
         std::thread::sleep(Duration::from_millis(dice.random_range(0..1500)));
         // What the source has and the target has not is on its way: the loads never pause for longer than a batch.
-        let mut both = twins(source, target, &topic);
         let behind = both.difference().unwrap().behind;
         mirror.kill9();
         kills += 1;
@@ -32,7 +33,7 @@ fn kill_9_at_random_moments_loses_and_doubles_nothing() {
     }
     let written: Vec<_> = loads.into_iter().map(Load::stop).collect();
     mirror.start();
-    twins(source, target, &topic).settle(SOON);
+    both.settle(SOON);
     let acknowledged: u64 = written.iter().map(|w| w.records()).sum();
     println!("{kills} kills, {in_flight_kills} with records in flight, {acknowledged} records: 0 lost, 0 doubled");
 }
