@@ -33,7 +33,7 @@ fn kill_9_at_random_moments_loses_and_doubles_nothing() {
     }
     let written: Vec<_> = loads.into_iter().map(Load::stop).collect();
     mirror.start();
-    both.settle(SOON);
+    twins(source, target, &topic).settle(SOON);
     let acknowledged: u64 = written.iter().map(|w| w.records()).sum();
     println!("{kills} kills, {in_flight_kills} with records in flight, {acknowledged} records: 0 lost, 0 doubled");
 }
