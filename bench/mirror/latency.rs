@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::mirror::{Mirror, Program, forget};
-use super::summary::{Table, percentile};
+use super::summary::{Table, median, percentile};
 use super::support::batch::{Batch, Codec, open};
 use super::support::raw::{Client, Isolation};
 use super::support::record::Record;
@@ -32,27 +32,18 @@ pub fn run(bench: &Bench) {
     ]);
     let programs = [Program::MirrorMaker, Program::Twinlog];
     for program in programs.into_iter().filter(|p| *p == Program::Twinlog || bench.options.mirror_maker) {
-        let topic = unique("latency");
-        bench.source.client().create_topic(&topic, PARTITIONS, &[]).expect("the topic can be created");
-        for partition in 0..PARTITIONS {
-            let first = Batch::of(vec![record(0)], Codec::None).encode();
-            bench.source.client().produce(&topic, partition, &first).expect("the record is accepted");
-        }
-        let mirror = Mirror::start(program, bench, &topic, "none");
-        let begun = Instant::now();
-        while ends::total(bench.target.client(), &mirror.copy, PARTITIONS) < PARTITIONS as u64 {
-            assert!(begun.elapsed() < Duration::from_secs(120), "{} copies nothing: {}", program.name(), mirror.tail());
-            thread::sleep(Duration::from_millis(20));
-        }
-        let seen = watch(bench, &topic, &mirror.copy);
+        let rounds: Vec<Round> = (0..bench.options.rounds).map(|_| measure(bench, program)).collect();
         let of = |f: fn(&Seen) -> Duration, percent| {
-            percentile(&seen.iter().map(|s| f(s).as_secs_f64() * 1e3).collect::<Vec<_>>(), percent)
+            median(&rounds, |r| {
+                percentile(&r.seen.iter().map(|s| f(s).as_secs_f64() * 1e3).collect::<Vec<_>>(), percent)
+            })
         };
         let both = |f: fn(&Seen) -> Duration| format!("{:.1} / {:.1} ms", of(f, 50), of(f, 99));
+        let all = |f: fn(&Round) -> String| rounds.iter().map(f).collect::<Vec<_>>().join(" ");
         table.row([
             program.name().into(),
-            mirror.pid().to_string(),
-            seen.len().to_string(),
+            all(|r| r.pid.to_string()),
+            all(|r| r.seen.len().to_string()),
             both(|s| s.source),
             both(|s| s.target),
             both(|s| s.target.saturating_sub(s.source)),
@@ -61,12 +52,35 @@ pub fn run(bench: &Bench) {
                 Program::MirrorMaker => String::new(),
             },
         ]);
-        let copy = mirror.copy.clone();
-        drop(mirror);
-        forget(bench.target.client(), &copy);
-        forget(bench.source.client(), &topic);
     }
     println!("{table}");
+}
+
+/// One run of one program.
+struct Round {
+    pid: u32,
+    seen: Vec<Seen>,
+}
+
+fn measure(bench: &Bench, program: Program) -> Round {
+    let topic = unique("latency");
+    bench.source.client().create_topic(&topic, PARTITIONS, &[]).expect("the topic can be created");
+    for partition in 0..PARTITIONS {
+        let first = Batch::of(vec![record(0)], Codec::None).encode();
+        bench.source.client().produce(&topic, partition, &first).expect("the record is accepted");
+    }
+    let mirror = Mirror::start(program, bench, &topic, "none");
+    let begun = Instant::now();
+    while ends::total(bench.target.client(), &mirror.copy, PARTITIONS) < PARTITIONS as u64 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{} copies nothing: {}", program.name(), mirror.tail());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let (pid, copy) = (mirror.pid(), mirror.copy.clone());
+    let seen = watch(bench, &topic, &copy);
+    drop(mirror);
+    forget(bench.target.client(), &copy);
+    forget(bench.source.client(), &topic);
+    Round { pid, seen }
 }
 
 /// When a record became visible, counted from the moment before it was written.

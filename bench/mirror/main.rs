@@ -21,6 +21,10 @@ mod usage;
 use options::Options;
 use support::{Cluster, ClusterSpec};
 
+/// The brokers' JVMs: Kafka's own heap, as with less of it they stop several times a second to collect, which is then what
+/// a latency shows; and a compiler that is soon done, as these have no hours to warm up.
+const BROKER_JVM: &[&str] = &["-Xms1G", "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
 type Scenario = (&'static str, fn(&Bench));
 
 /// What can be measured, in the order of running.
@@ -47,7 +51,7 @@ fn main() {
         eprintln!("no scenario {unknown:?}; there are {:?}", SCENARIOS.map(|(name, _)| name));
         std::process::exit(2);
     }
-    let boot = || Cluster::start(ClusterSpec::default());
+    let boot = || Cluster::start(ClusterSpec { jvm: BROKER_JVM, ..ClusterSpec::default() });
     let (source, target) = std::thread::scope(|both| {
         let target = both.spawn(boot);
         (boot(), target.join().expect("the target boots"))
@@ -72,6 +76,7 @@ impl Bench {
             self.source.only().pid(),
             self.target.only().pid()
         );
+        println!("The brokers' JVMs: {}", BROKER_JVM.join(" "));
         println!("MirrorMaker 2's JVM: {}", mm2::jvm().join(" "));
         println!("{}", usage::machine());
     }

@@ -9,7 +9,7 @@ pub struct Options {
     pub scenarios: Vec<String>,
     /// `BENCH_RECORDS`: records per topic of the copy scenario.
     pub records: u64,
-    /// `BENCH_ROUNDS`: how often each copy is made; the table shows medians.
+    /// `BENCH_ROUNDS`: how often each copy and each latency is measured; tables show medians.
     pub rounds: usize,
     /// `BENCH_MM2=0` leaves MirrorMaker 2 out.
     pub mirror_maker: bool,

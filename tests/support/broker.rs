@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
+use super::cluster::ClusterSpec;
 use super::port::Port;
 use super::process::Process;
 use super::proxy::Proxy;
@@ -27,7 +28,8 @@ const META: &str = "meta.properties";
 #[derive(Debug)]
 pub struct Broker {
     id: i32,
-    version: String,
+    version: &'static str,
+    jvm: &'static [&'static str],
     directory: PathBuf,
     client: Port,
     inner: Port,
@@ -37,14 +39,13 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker that is neither formatted nor started, below `directory`; clients reach it through a [`Proxy`] if
-    /// `proxied`.
-    pub fn new(id: i32, version: &str, directory: PathBuf, proxied: bool) -> Broker {
+    /// A broker that is neither formatted nor started, below `directory`.
+    pub fn new(id: i32, spec: &ClusterSpec, directory: PathBuf) -> Broker {
         fs::create_dir_all(&directory).unwrap_or_else(|e| panic!("cannot make {}: {e}", directory.display()));
         let (client, inner, controller) = (Port::reserve(), Port::reserve(), Port::reserve());
-        let proxy = proxied.then(|| Proxy::start(client.address()));
-        let (version, process) = (version.to_owned(), Mutex::new(None));
-        Broker { id, version, directory, client, inner, controller, proxy, process }
+        let proxy = spec.proxied.then(|| Proxy::start(client.address()));
+        let (version, jvm, process) = (spec.version, spec.jvm, Mutex::new(None));
+        Broker { id, version, jvm, directory, client, inner, controller, proxy, process }
     }
 
     /// Its id.
@@ -101,7 +102,7 @@ impl Broker {
 
     /// Formats the data directory with Kafka's own tool.
     pub fn format(&self, cluster_id: &str, more: &[String]) {
-        let mut format = self.java("kafka.tools.StorageTool");
+        let mut format = self.java("kafka.tools.StorageTool", jars::SMALL);
         format.args(["format", "-t", cluster_id, "-c"]).arg(self.properties()).args(more);
         let done = format.output().unwrap_or_else(|e| panic!("cannot run java: {e} (run `make setup`)"));
         let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
@@ -131,7 +132,7 @@ impl Broker {
 
     /// Starts the JVM and returns at once.
     pub fn launch(&self) {
-        let mut command = self.java("kafka.Kafka");
+        let mut command = self.java("kafka.Kafka", self.jvm);
         command.arg(self.properties());
         let log = self.directory.join("broker.log");
         *self.process() = Some(Process::start(&format!("broker {}", self.id), &command, &log));
@@ -204,9 +205,9 @@ impl Broker {
         }
     }
 
-    /// One of Kafka's own tools, to be given its arguments: `org.apache.kafka.tools.TopicCommand`, …
-    pub fn java(&self, class: &str) -> Command {
-        let mut java = jars::java(&self.version, &jars::logging(&self.version, &self.directory));
+    /// One of Kafka's own programs, to be given its arguments: `kafka.Kafka`, `org.apache.kafka.tools.TopicCommand`, …
+    fn java(&self, class: &str, jvm: &[&str]) -> Command {
+        let mut java = jars::java(self.version, jvm, &jars::logging(self.version, &self.directory));
         java.arg(class);
         java
     }
@@ -221,7 +222,7 @@ impl Broker {
         // It moved with 4.0.
         let old = self.version.starts_with('3');
         let tool = if old { "kafka.tools.DumpLogSegments" } else { "org.apache.kafka.tools.DumpLogSegments" };
-        let mut dump = self.java(tool);
+        let mut dump = self.java(tool, jars::SMALL);
         dump.args(["--print-data-log", "--files", &segments.join(",")]);
         let done = dump.output().unwrap_or_else(|e| panic!("cannot run java: {e} (run `make setup`)"));
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -8,7 +8,7 @@ use super::access::{self, Certificates, User};
 use super::broker::{Broker, random_id};
 use super::raw::Client;
 use super::scratch::Scratch;
-use super::until;
+use super::{jars, until};
 
 /// The version most tests run on.
 pub const CURRENT: &str = "4.3.1";
@@ -36,6 +36,8 @@ pub struct ClusterSpec {
     pub security: Security,
     /// Whether clients go through a [`super::proxy::Proxy`] per broker (oracles never do).
     pub proxied: bool,
+    /// The brokers' JVM options.
+    pub jvm: &'static [&'static str],
     /// Broker properties that win over the test bed's own.
     pub properties: Vec<(&'static str, String)>,
 }
@@ -47,6 +49,7 @@ impl Default for ClusterSpec {
             version: CURRENT,
             security: Security::Plaintext,
             proxied: false,
+            jvm: jars::SMALL,
             properties: Vec::new(),
         }
     }
@@ -93,7 +96,7 @@ impl Cluster {
 
     fn try_start(spec: &ClusterSpec) -> Result<Cluster, String> {
         let directory = Scratch::new("cluster");
-        let of = |id: i32| Broker::new(id, spec.version, directory.path().join(format!("broker-{id}")), spec.proxied);
+        let of = |id: i32| Broker::new(id, spec, directory.path().join(format!("broker-{id}")));
         let brokers: Vec<Broker> = (1..=spec.brokers).map(of).collect();
         let mut properties = defaults(spec, &brokers);
         let (mut certificates, mut format) = (None, Vec::new());

@@ -37,10 +37,13 @@ pub fn jars(version: &str) -> PathBuf {
     ready
 }
 
-/// `java` with these jars on its class path, as a small JVM that starts quickly.
-pub fn java(version: &str, logging: &Path) -> Command {
+/// A JVM that starts quickly and stays small: many of them share the machine with the tests.
+pub const SMALL: &[&str] = &["-Xmx512m", "-Xms96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
+/// `java` with these jars on its class path, in a JVM of these options.
+pub fn java(version: &str, jvm: &[&str], logging: &Path) -> Command {
     let mut java = Command::new("java");
-    java.args(["-Xmx512m", "-Xms96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
+    java.args(jvm).arg("-XX:-UsePerfData");
     let key = if version.starts_with('3') { "-Dlog4j.configuration=file:" } else { "-Dlog4j2.configurationFile=" };
     java.arg(joined(key, logging)).arg("-cp").arg(jars(version).join("*"));
     java
