@@ -161,7 +161,7 @@ async fn a_crash_before_the_commit_leaves_an_intent_that_the_next_process_fulfil
 #[tokio::test(start_paused = true)]
 async fn a_crash_between_commit_and_confirmation_is_no_take_over() {
     let mut twin = Twin::new().await;
-    let intended = GroupRecord { intent: position(5), confirmed: position(3), ..GroupRecord::default() };
+    let intended = GroupRecord { intent: position(5), confirmed: position(3) };
     twin.ledger.append(vec![ControlRecord::Group("billing".into(), intended)]).await.expect("appended");
     twin.target.commit("billing", &at(), Offset(5));
     twin.source.commit("billing", &at(), Offset(17));
@@ -172,7 +172,7 @@ async fn a_crash_between_commit_and_confirmation_is_no_take_over() {
 #[tokio::test(start_paused = true)]
 async fn a_second_crash_before_the_next_commit_is_no_take_over_either() {
     let mut twin = Twin::new().await;
-    let intended = GroupRecord { intent: position(5), confirmed: position(3), ..GroupRecord::default() };
+    let intended = GroupRecord { intent: position(5), confirmed: position(3) };
     twin.ledger.append(vec![ControlRecord::Group("billing".into(), intended)]).await.expect("appended");
     twin.target.commit("billing", &at(), Offset(5));
     twin.source.commit("billing", &at(), Offset(17));
