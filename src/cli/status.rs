@@ -119,6 +119,9 @@ fn partitions(partitions: &[PartitionReport]) -> Table {
             PartitionState::Halted(halt) => table.note(halt.detail.as_str()),
             _ => {}
         }
+        if partition.unanchored {
+            table.note("unanchored: no copied record was left on both sides to compare (compacted or expired)");
+        }
         for way_out in &partition.ways_out {
             table.note(format!("way out: {way_out}"));
         }

@@ -120,6 +120,7 @@ dr: running  paris (a1) → lyon (b2)
   PARTITION                STATE                 POSITION  TARGET END  LAG     LAG TIME  UNFLUSHED
   orders/0                 guarded               1,000     1,005       0       0.0s      0
   orders/1                 probe only            1,000     1,005       12,345  1m 12s    7
+      unanchored: no copied record was left on both sides to compare (compacted or expired)
   old-orders/2 → orders/2  waiting               -         -           -       -         0
       the high watermark is 3 short
   payments/0               HALTED FOREIGN_WRITE  1,000     1,005       0       0.0s      0

@@ -76,6 +76,7 @@ fn partition(topic: &str, number: i32, state: PartitionState) -> PartitionReport
         records: 1000,
         bytes: 2000,
         unflushed_records: 0,
+        unanchored: false,
         ways_out: Vec::new(),
     }
 }
@@ -86,7 +87,7 @@ pub(crate) fn report() -> LinkReport {
     behind.lag_records = Some(12_345);
     behind.unstable_records = Some(45);
     behind.lag_seconds = Some(72.4);
-    behind.unflushed_records = 7;
+    (behind.unflushed_records, behind.unanchored) = (7, true);
     let mut fresh = partition("orders", 2, PartitionState::Waiting { reason: "the high watermark is 3 short".into() });
     fresh.source = TopicPartition::new("old-orders", 2);
     (fresh.position, fresh.target_end, fresh.lag_records) = (None, None, None);

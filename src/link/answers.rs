@@ -36,6 +36,7 @@ fn partition(session: &Session, monitor: &RouteMonitor) -> PartitionReport {
         records: monitor.records.load(Ordering::Relaxed),
         bytes: monitor.bytes.load(Ordering::Relaxed),
         unflushed_records: unflushed,
+        unanchored: monitor.unanchored.load(Ordering::Relaxed),
         ways_out,
     }
 }

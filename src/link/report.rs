@@ -57,6 +57,8 @@ pub struct PartitionReport {
     pub bytes: u64,
     /// Records acknowledged by the target but not yet in the durable map.
     pub unflushed_records: u64,
+    /// Whether the last start found no copied record on both sides to compare: all were compacted or have expired.
+    pub unanchored: bool,
     /// What an operator can type, when halted: command and consequence.
     pub ways_out: Vec<String>,
 }

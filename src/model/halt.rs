@@ -21,7 +21,7 @@ pub enum ProtectionLevel {
 pub enum PartitionState {
     /// Learning the target's true end and finding the position.
     Attaching,
-    /// Waiting at attach for something named, such as the high watermark reaching the log end.
+    /// Waiting for something named, such as the high watermark reaching the log end, or the lease.
     Waiting {
         /// For what.
         reason: String,
@@ -77,8 +77,8 @@ pub enum HaltReason {
     RecordRefused,
     /// A newer owner fenced this one, or a hand-over fence stands.
     Fenced,
-    /// Bytes that fail their checksum at the source.
-    SourceCorrupt,
+    /// Bytes that fail their checksum: records of either side, or the stored map. The detail names which.
+    Corrupt,
     /// The map could not be made durable for too long.
     MapStalled,
     /// Rights or configuration are missing at a cluster.
@@ -120,7 +120,7 @@ impl fmt::Display for HaltReason {
             HaltReason::ForeignWrite => "FOREIGN_WRITE",
             HaltReason::RecordRefused => "RECORD_REFUSED",
             HaltReason::Fenced => "FENCED",
-            HaltReason::SourceCorrupt => "SOURCE_CORRUPT",
+            HaltReason::Corrupt => "CORRUPT",
             HaltReason::MapStalled => "MAP_STALLED",
             HaltReason::AccessDenied => "ACCESS_DENIED",
         })

@@ -35,7 +35,7 @@ pub fn choices(reason: HaltReason) -> &'static [(Resolution, &'static str)] {
              history begins",
         )],
         RetentionOvertook => &[(SkipLoss, "go on at the source's log start; the lost range stays on record")],
-        RecordRefused | SourceCorrupt | Fenced | MapStalled | AccessDenied => &[],
+        RecordRefused | Corrupt | Fenced | MapStalled | AccessDenied => &[],
     }
 }
 
@@ -56,7 +56,9 @@ pub fn ways_out(link: &LinkName, target: &TopicPartition, reason: HaltReason) ->
                 "raise the target topic's max.message.bytes or change its cleanup.policy; it is tried again every 30 s"
                     .into()
             }
-            HaltReason::SourceCorrupt => "restore the source partition's replica; it is tried again every 30 s".into(),
+            HaltReason::Corrupt => {
+                "restore a healthy replica of what is named above; it is tried again every 30 s".into()
+            }
             HaltReason::Fenced => "a newer owner writes this partition: stop one of the two".into(),
             _ => "mend the cause named above; it is tried again every 30 s".into(),
         });
@@ -82,7 +84,7 @@ mod tests {
             ForeignWrite,
             RecordRefused,
             Fenced,
-            SourceCorrupt,
+            Corrupt,
             MapStalled,
             AccessDenied,
         ] {

@@ -3,6 +3,7 @@
 //!
 //! Nothing here writes records; what it appends to the ledger (birth, an obeyed decision) is durable before it is used.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::endpoint::{Bounds, Error, ErrorKind, Opened, View, Writer};
@@ -155,15 +156,13 @@ impl Replicator {
         self.bear(first_source, target.end).await
     }
 
-    /// Where a truncated source stops being the one that was copied. Without the brokers' epoch history: where what was
-    /// copied ends, or the source does.
+    /// Where a truncated source stops being the one that was copied: at the latest where the last copied record ends.
     async fn new_history(&self, born: &Born, bounds: Bounds) -> Result<Offset, Ended> {
-        let (position, last) = {
+        let (mut first, last) = {
             let map = self.stored_map(born)?;
             let map = map.lock().expect("no panic while held");
-            (map.position(), map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN))
+            (copied_end(&map), map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN))
         };
-        let mut first = position;
         if let Some(last) = last {
             let told = self.ends.catalog.epoch_end(&self.route().source, last.epoch).await?;
             if told.epoch != LeaderEpoch::UNKNOWN {
@@ -210,7 +209,9 @@ impl Replicator {
             &*self.ends.target_points,
             target.log_start,
         );
-        match anchored.await? {
+        let anchored = anchored.await?;
+        self.monitor.unanchored.store(anchored == Anchored::Unanchored, Ordering::Relaxed);
+        match anchored {
             Anchored::Proven => {}
             Anchored::Unanchored => tracing::warn!(%route, "unanchored: every anchor was compacted or has expired"),
             Anchored::SourceDiffers(at) => {
@@ -250,34 +251,51 @@ impl Replicator {
         Ok(())
     }
 
-    /// The source must still hold what was copied from it, by its ends and by its epoch history.
+    /// The source must still hold what was copied from it, by its ends and by its epoch history, and nothing where nothing
+    /// was to be copied.
     async fn source_still_holds(&self, map: &OffsetMap, bounds: Bounds) -> Result<(), Ended> {
         let source = &self.route().source;
-        if bounds.high_watermark < map.position() {
-            let detail = format!(
-                "{source} ends at {}, but everything below {} was copied",
-                bounds.high_watermark,
-                map.position()
-            );
-            return Err(halt(HaltReason::SourceTruncated, detail));
+        let position = map.position();
+        // Of neither end a leader tells before it has come to where its predecessor was (KIP-207).
+        for (end, name) in
+            [(bounds.high_watermark, "ends"), (bounds.last_stable, "is stable up to and no further than")]
+        {
+            if end < position {
+                let detail = format!("{source} {name} at {end}, but everything below {position} was copied");
+                return Err(halt(HaltReason::SourceTruncated, detail));
+            }
         }
-        let Some(last) = map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN) else { return Ok(()) };
-        let copied_end = last.source + last.length;
-        if copied_end <= bounds.log_start {
-            return Ok(());
+        let copied_end = copied_end(map);
+        let last = map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN && copied_end > bounds.log_start);
+        if let Some(last) = last {
+            let told = self.ends.catalog.epoch_end(source, last.epoch).await?;
+            let is_known = told.epoch != LeaderEpoch::UNKNOWN;
+            if is_known && (told.epoch < last.epoch || told.end < copied_end) {
+                let detail = format!(
+                    "{source} ended leader epoch {} at {}, but offsets up to {copied_end} of epoch {} were copied",
+                    told.epoch, told.end, last.epoch
+                );
+                return Err(halt(HaltReason::SourceTruncated, detail));
+            }
+            if is_known && told.end >= position {
+                return Ok(());
+            }
         }
-        let told = self.ends.catalog.epoch_end(source, last.epoch).await?;
-        if told.epoch == LeaderEpoch::UNKNOWN {
-            return Ok(());
-        }
-        if told.epoch < last.epoch || (told.epoch == last.epoch && told.end < copied_end) {
-            let detail = format!(
-                "{source} ended leader epoch {} at {}, but offsets up to {copied_end} of epoch {} were copied",
-                told.epoch, told.end, last.epoch
-            );
-            return Err(halt(HaltReason::SourceTruncated, detail));
-        }
-        Ok(())
+        self.source_is_still_void(OffsetRange::new(copied_end.max(bounds.log_start).min(position), position)).await
+    }
+
+    /// A hole behind the last copied record was passed in a leader epoch that nobody wrote down. Records never appear in
+    /// one, but when the log was cut in it and written anew.
+    async fn source_is_still_void(&self, passed: OffsetRange) -> Result<(), Ended> {
+        let source = &self.route().source;
+        let mut hole = Cursor::new(&*self.ends.source_points, source, View::Committed, passed);
+        let Some(record) = hole.peek().await? else { return Ok(()) };
+        let detail = format!(
+            "{source} holds a record at offset {}, where there was none when {passed} was copied: its end was cut off and \
+             written anew",
+            record.offset
+        );
+        Err(halt(HaltReason::SourceTruncated, detail))
     }
 
     async fn take_over_tail(
@@ -356,6 +374,11 @@ impl Replicator {
     }
 }
 
+/// Exclusive end of the last copied record: from here to the position nothing survived.
+fn copied_end(map: &OffsetMap) -> Offset {
+    map.last_run().map_or(map.born().0, |run| run.source + run.length)
+}
+
 fn halt(reason: HaltReason, detail: String) -> Ended {
     Ended::Halted(Halt { reason, detail })
 }
@@ -365,7 +388,7 @@ impl From<Error> for Ended {
         match error.kind {
             ErrorKind::Fenced => halt(HaltReason::Fenced, error.message),
             ErrorKind::Denied => halt(HaltReason::AccessDenied, error.message),
-            ErrorKind::Corrupt => halt(HaltReason::SourceCorrupt, error.message),
+            ErrorKind::Corrupt => halt(HaltReason::Corrupt, error.message),
             ErrorKind::TooLarge | ErrorKind::Refused => halt(HaltReason::RecordRefused, error.message),
             _ => Ended::Failed(error),
         }

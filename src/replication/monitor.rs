@@ -1,7 +1,7 @@
 //! What one route shows of itself: written by its replicator, read by flush, status and metrics.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -25,6 +25,8 @@ pub struct RouteMonitor {
     pub records: AtomicU64,
     /// Bytes of record batches copied by this process.
     pub bytes: AtomicU64,
+    /// Whether the last attach had nothing to hold against both logs: every anchor was compacted or has expired.
+    pub unanchored: AtomicBool,
     pub(super) metrics: RouteMetrics,
     /// Woken when the target was seen to end elsewhere than the map says.
     pub(super) doubted: Notify,
@@ -61,6 +63,7 @@ impl RouteMonitor {
             lag: Mutex::default(),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            unanchored: AtomicBool::new(false),
             doubted: Notify::new(),
             decided: Notify::new(),
         }

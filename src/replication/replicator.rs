@@ -214,8 +214,14 @@ impl Flow<'_> {
             let is_held = lease.valid();
             let may_send = ready.is_some() && !unpaid && !stalled && is_held;
             self.replicator.monitor.enter(match (stalled, is_held) {
-                (true, _) => held_up("the offset map cannot be made durable: nothing more is sent until it can"),
-                (_, false) => held_up("the link's lease cannot be renewed: nothing more is sent until it can"),
+                (true, _) => {
+                    let detail = "the offset map cannot be made durable: nothing more is sent until it can".to_owned();
+                    PartitionState::Halted(Halt { reason: HaltReason::MapStalled, detail })
+                }
+                (_, false) => {
+                    let reason = "the link's lease cannot be renewed: nothing more is sent until it can".to_owned();
+                    PartitionState::Waiting { reason }
+                }
                 _ => replicating,
             });
             // Acks before new work: else a fast source would grow the window while durable batches keep their memory.
@@ -360,10 +366,6 @@ async fn changed(map_stalled: &mut watch::Receiver<bool>) {
         // Who could tell is gone: the session ends.
         std::future::pending::<()>().await;
     }
-}
-
-fn held_up(why: &str) -> PartitionState {
-    PartitionState::Halted(Halt { reason: HaltReason::MapStalled, detail: why.to_owned() })
 }
 
 pub(super) fn unix_ms() -> i64 {

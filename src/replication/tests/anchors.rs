@@ -1,5 +1,7 @@
 //! Anchors and topic ids: both logs must still be the ones that were copied.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::batch::BatchBuilder;
 
@@ -90,6 +92,7 @@ async fn with_every_anchor_expired_copying_goes_on_unanchored() {
     let run = twin.run().await;
     run.reaches(12, 12).await;
     assert_eq!(twin.target.committed(&at(0)).len(), 12);
+    assert!(run.monitor().unanchored.load(Ordering::Relaxed), "status says so");
 }
 
 #[tokio::test(start_paused = true)]

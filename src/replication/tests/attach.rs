@@ -247,6 +247,33 @@ async fn a_source_that_lost_and_grew_again_is_found_by_its_epochs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_cut_in_a_hole_and_written_anew_is_found_by_what_stands_there() {
+    for (copied, written) in [(6, 3), (0, 3), (6, 1)] {
+        let twin = Twin::new();
+        twin.produce_singly(0..copied);
+        let mut transaction = twin.source.transaction();
+        transaction.append(&at(0), &[fresh(90), fresh(91)]);
+        transaction.abort();
+        let passed = twin.source.log_end(&at(0));
+        let run = twin.run().await;
+        run.reaches(passed.0, copied).await;
+        run.flush().await;
+        run.crash().await;
+        let run = twin.run().await;
+        run.reaches(passed.0, copied).await;
+        run.crash().await;
+        twin.source.elect_without(&at(0), Offset(copied));
+        twin.produce_singly(40..40 + written);
+        let run = twin.run().await;
+        let why = run.halts_as(HaltReason::SourceTruncated).await;
+        assert!(why.contains(if written < 3 { "ends at" } else { "cut off" }), "{why}");
+        run.decide(Resolution::SkipLoss).await;
+        run.reaches(copied + written, copied + written).await;
+        assert_same(&twin.source.committed(&at(0)), &twin.target.committed(&at(0)), "after the decision");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_the_target_is_believed_only_once_all_replicas_have_it() {
     let twin = Twin::new();
     let run = twin.run().await;

@@ -206,7 +206,11 @@ async fn past_its_lease_nothing_is_sent_until_it_is_renewed() {
     twin.target.fail_next(Call::LedgerAppend, usize::MAX, ErrorKind::Retryable);
     tokio::time::sleep(LEASE).await;
     twin.produce(0..2);
-    assert!(run.halted().await.detail.contains("lease"), "nothing says running while nothing moves");
+    until("the wait is named", || match run.monitor().state() {
+        PartitionState::Waiting { reason } => reason.contains("lease").then_some(()),
+        _ => None,
+    })
+    .await;
     meanwhile(60).await;
     assert_eq!(twin.target.log_end(&at(0)), Offset(0));
     twin.target.heal();
