@@ -25,7 +25,8 @@ test: lint
 # optimizing. What they said is kept beside the claims.
 soak: setup
 	mkdir -p tests/soak-output
-	TWINLOG_SOAK=1 bash -o pipefail -c 'cargo test --no-fail-fast --tests -- --test-threads=2 --nocapture 2>&1 \
+	TWINLOG_SOAK=1 bash -o pipefail -c '{ tests/fuzz/run.sh 120 && \
+	  cargo test --no-fail-fast --tests -- --test-threads=2 --nocapture; } 2>&1 \
 	  | tee tests/soak-output/$$(date -u +%Y-%m-%dT%H%MZ).txt'
 
 # In the development profile: what is built here serves `make test` too, and the demo needs no more speed.
