@@ -256,12 +256,12 @@ impl Replicator {
     async fn source_still_holds(&self, map: &OffsetMap, bounds: Bounds) -> Result<(), Ended> {
         let source = &self.route().source;
         let position = map.position();
-        // Of neither end a leader tells before it has come to where its predecessor was (KIP-207).
-        for (end, name) in
-            [(bounds.high_watermark, "ends"), (bounds.last_stable, "is stable up to and no further than")]
-        {
+        // Of neither end a leader tells before it has come to where its predecessor was (KIP-207). A start may have been
+        // chosen above the stable one; what was passed since was stable.
+        let stable_to = if position > map.born().0 { bounds.last_stable } else { position };
+        for (end, name) in [(bounds.high_watermark, "ends at"), (stable_to, "is stable only up to")] {
             if end < position {
-                let detail = format!("{source} {name} at {end}, but everything below {position} was copied");
+                let detail = format!("{source} {name} {end}, but everything below {position} was copied");
                 return Err(halt(HaltReason::SourceTruncated, detail));
             }
         }

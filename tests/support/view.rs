@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::batch;
-use super::raw::{Client, Failure, Isolation, Result};
+use super::raw::{Client, Failure, Isolation, Result, Section};
 use super::record::Stored;
 
 /// One visible record, boiled down to what comparing needs.
@@ -75,27 +75,15 @@ impl View {
                 }
                 other => other?,
             };
-            let mut aborted = section.aborted;
-            aborted.sort_by_key(|(_, first)| *first);
-            let (mut aborted, mut aborting) = (aborted.into_iter().peekable(), HashSet::new());
             let before = self.next;
-            for batch in batch::open(&section.bytes).map_err(Failure::Broken)? {
-                while let Some((producer, _)) = aborted.next_if(|(_, first)| *first <= batch.last_offset) {
-                    aborting.insert(producer);
-                }
-                if batch.commits == Some(false) {
-                    aborting.remove(&batch.producer_id);
-                } else if !(batch.is_transactional() && aborting.contains(&batch.producer_id)) {
-                    let fresh = batch.records.iter().filter(|r| r.offset >= self.next);
-                    self.seen.extend(fresh.map(Seen::of));
-                }
-                self.next = batch.last_offset + 1;
-            }
+            let (stable_to, visible) = (section.last_stable, visible(section, self.next)?);
+            self.seen.extend(visible.records.iter().map(Seen::of));
+            self.next = visible.next;
             if self.next == before {
                 // One partition was asked and nothing came: what lies between here and the stable end is a hole.
-                self.next = self.next.max(section.last_stable);
+                self.next = self.next.max(stable_to);
             }
-            if self.next >= section.last_stable {
+            if self.next >= stable_to {
                 return Ok(());
             }
         }
@@ -110,4 +98,33 @@ impl View {
     pub fn next(&self) -> i64 {
         self.next
     }
+}
+
+/// What a section shows to readers of committed data.
+pub struct Visible {
+    /// The records.
+    pub records: Vec<Stored>,
+    /// Exclusive end of what the section tells about.
+    pub next: i64,
+}
+
+/// What is visible from `from` on in a section that was fetched as committed.
+pub fn visible(section: Section, from: i64) -> Result<Visible> {
+    let mut aborted = section.aborted;
+    aborted.sort_by_key(|(_, first)| *first);
+    let (mut aborted, mut aborting) = (aborted.into_iter().peekable(), HashSet::new());
+    let mut visible = Visible { records: Vec::new(), next: from };
+    for batch in batch::open(&section.bytes).map_err(Failure::Broken)? {
+        while let Some((producer, _)) = aborted.next_if(|(_, first)| *first <= batch.last_offset) {
+            aborting.insert(producer);
+        }
+        if batch.commits == Some(false) {
+            aborting.remove(&batch.producer_id);
+        } else if !(batch.is_transactional() && aborting.contains(&batch.producer_id)) {
+            let fresh = batch.records.into_iter().filter(|r| r.offset >= visible.next);
+            visible.records.extend(fresh);
+        }
+        visible.next = batch.last_offset + 1;
+    }
+    Ok(visible)
 }

@@ -274,6 +274,22 @@ async fn a_source_cut_in_a_hole_and_written_anew_is_found_by_what_stands_there()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_chosen_inside_an_open_transaction_is_no_truncation() {
+    let twin = Twin { start: Start::Latest, ..Twin::new() };
+    let mut transaction = twin.source.transaction();
+    transaction.append(&at(0), &[fresh(90), fresh(91)]);
+    let run = twin.run().await;
+    run.replicating().await;
+    run.crash().await;
+    let run = twin.run().await;
+    run.replicating().await;
+    transaction.append(&at(0), &[fresh(92)]);
+    transaction.commit();
+    run.reaches(4, 1).await;
+    twin.assert_exact(&run, "behind the start");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_the_target_is_believed_only_once_all_replicas_have_it() {
     let twin = Twin::new();
     let run = twin.run().await;
