@@ -36,6 +36,11 @@ impl Seen {
     pub fn identity(&self) -> (bool, u64) {
         self.id.map_or((false, self.digest), |id| (true, id))
     }
+
+    /// Whether a record is this one with every byte and its own time, wherever it stands.
+    pub fn is_copied_as(&self, copy: &Seen) -> bool {
+        (self.id, self.digest, self.timestamp) == (copy.id, copy.digest, copy.timestamp) && !copy.append_time
+    }
 }
 
 /// The visible records of a partition, read on demand and kept.
