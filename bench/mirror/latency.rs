@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
 use super::mirror::{Mirror, Program, forget};
 use super::summary::{Table, median, percentile};
 use super::support::batch::{Batch, Codec, open};
-use super::support::raw::{Client, Isolation};
+use super::support::raw::Client;
 use super::support::record::Record;
 use super::support::{Cluster, unique};
 use super::{Bench, ends};
 
-/// Each has a producer and a reader on either side of its own.
+/// Each has a producer of its own; one reader on either side reads them all, as a consumer does.
 const PARTITIONS: i32 = 4;
 const PER_SECOND: u64 = 1000;
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -95,13 +99,9 @@ fn watch(bench: &Bench, topic: &str, copy: &str) -> Vec<Seen> {
     let measured = WARM_UP..WARM_UP + MEASURED;
     let end = measured.end;
     thread::scope(|scope| {
-        let mut sides = Vec::new();
-        for partition in 0..PARTITIONS {
-            for (cluster, name) in [(&bench.source, topic), (&bench.target, copy)] {
-                let written = &written;
-                sides.push(scope.spawn(move || read(cluster, name, partition, clock, written)));
-            }
-        }
+        let written = &written;
+        let sides = [(&bench.source, topic), (&bench.target, copy)];
+        let sides = sides.map(|(cluster, name)| scope.spawn(move || read(cluster, name, clock, written)));
         let writers: Vec<_> = (0..PARTITIONS)
             .map(|partition| scope.spawn(move || write(&bench.source, topic, partition, clock, end)))
             .collect();
@@ -109,16 +109,14 @@ fn watch(bench: &Bench, topic: &str, copy: &str) -> Vec<Seen> {
         thread::sleep(Duration::from_secs(1));
         written.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
-        let mut sides = sides.into_iter().map(|s| s.join().expect("the reader does not fail"));
-        while let (Some(source), Some(target)) = (sides.next(), sides.next()) {
-            for (sent, at_source) in source {
-                let at_target = target.get(&sent).copied();
-                let sent = Duration::from_nanos(sent);
-                if measured.contains(&sent) {
-                    // One that never came would be the worst of all: it must not drop out of the percentiles.
-                    let at_target = at_target.unwrap_or(Duration::MAX);
-                    all.push(Seen { source: at_source - sent, target: at_target.saturating_sub(sent) });
-                }
+        let [source, target] = sides.map(|s| s.join().expect("the reader does not fail"));
+        for (sent, at_source) in source {
+            let at_target = target.get(&sent).copied();
+            let sent = Duration::from_nanos(sent);
+            if measured.contains(&sent) {
+                // One that never came would be the worst of all: it must not drop out of the percentiles.
+                let at_target = at_target.unwrap_or(Duration::MAX);
+                all.push(Seen { source: at_source - sent, target: at_target.saturating_sub(sent) });
             }
         }
         all
@@ -142,23 +140,41 @@ fn record(nanos: u64) -> Record {
     Record::order(nanos, 1000)
 }
 
-/// Reads a partition as it grows: the moment in each value and when it was seen.
-fn read(
-    cluster: &Cluster,
-    topic: &str,
-    partition: i32,
-    clock: Instant,
-    written: &AtomicBool,
-) -> HashMap<u64, Duration> {
+/// Reads a topic as it grows: the moment in each value and when it was seen.
+fn read(cluster: &Cluster, topic: &str, clock: Instant, written: &AtomicBool) -> HashMap<u64, Duration> {
     let client = Client::new(vec![cluster.only().inner_address()]);
-    let (mut next, mut seen) = (1, HashMap::new());
+    let (mut next, mut seen) = ([1; PARTITIONS as usize], HashMap::new());
     while !written.load(Ordering::Relaxed) {
-        let section = client.fetch(topic, partition, next, Isolation::Uncommitted).expect("the partition can be read");
+        let answer = client.ask_leader(topic, 0, &fetch(topic, &next), 12).expect("the topic can be read");
         let now = clock.elapsed();
-        for batch in open(&section.bytes).expect("batches are whole") {
-            seen.extend(batch.records.iter().filter_map(|r| Some((r.record.id()?, now))));
-            next = batch.last_offset + 1;
+        for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
+            assert_eq!(data.error_code, 0, "fetch {topic}/{}", data.partition_index);
+            for batch in open(&data.records.unwrap_or_default()).expect("batches are whole") {
+                seen.extend(batch.records.iter().filter_map(|r| Some((r.record.id()?, now))));
+                next[data.partition_index as usize] = batch.last_offset + 1;
+            }
         }
     }
     seen
+}
+
+/// What is new in any partition, as soon as there is something.
+fn fetch(topic: &str, next: &[i64]) -> FetchRequest {
+    let which = |(partition, offset): (i32, &i64)| {
+        FetchPartition::default()
+            .with_partition(partition)
+            .with_fetch_offset(*offset)
+            .with_current_leader_epoch(-1)
+            .with_partition_max_bytes(1 << 20)
+    };
+    let topic = FetchTopic::default()
+        .with_topic(TopicName::from(StrBytes::from_string(topic.to_owned())))
+        .with_partitions((0..).zip(next).map(which).collect());
+    FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_wait_ms(100)
+        .with_min_bytes(1)
+        .with_max_bytes(16 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
 }
