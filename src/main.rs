@@ -1,6 +1,5 @@
 //! The program: parse, load, run.
 
-use std::panic;
 use std::process::ExitCode;
 
 /// librdkafka allocates through it too (unprefixed): memory made on one thread and freed on another is its strength.
@@ -12,12 +11,6 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
-    // A process of which one task has panicked looks alive and is not. It ends at once, as by `kill -9`, which loses nothing.
-    let report = panic::take_hook();
-    panic::set_hook(Box::new(move |panicked| {
-        report(panicked);
-        std::process::abort();
-    }));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("twinlog")

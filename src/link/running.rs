@@ -110,6 +110,8 @@ impl Link {
         let lost = tokio::select! {
             () = stop.cancelled() => None,
             why = session.ledger.lease().lost() => Some(why),
+            () = upkeep.broken() => Some(broken()),
+            () = scope.broken() => Some(broken()),
         };
         self.enter("stopping".into());
         upkeep.stop().await;
@@ -170,6 +172,11 @@ impl Link {
         let state = self.state.lock().expect("no panic while held").clone();
         self.session().ok_or_else(|| format!("link {} holds no lease now ({state}): try again", self.settings.name))
     }
+}
+
+/// A session without one of its tasks would look alive and not be.
+fn broken() -> Error {
+    Error::new(ErrorKind::Retryable, "a task of the link ended by a bug, reported above in the log: starting anew")
 }
 
 #[async_trait]
