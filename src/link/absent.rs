@@ -60,17 +60,17 @@ async fn hold(link: &LinkName, target: &TargetSide, scope: &TaskScope) -> Result
 /// Resolves, with the reason, when the ledger cannot be had by waiting: a holder that is gone is waited out once, one that
 /// lives renews. How long reading takes depends on the map, and is no reason to give up.
 async fn in_vain(mut seen: watch::Receiver<Acquiring>) -> String {
+    let hindrance = |state: &Acquiring| match state {
+        Acquiring::Waiting { holder, .. } => Some(format!("{holder} runs it: ask the daemon there")),
+        Acquiring::Retrying { error } => Some(error.clone()),
+        _ => None,
+    };
     loop {
-        let why = match &*seen.borrow_and_update() {
-            Acquiring::Waiting { holder, .. } => Some(format!("{holder} runs it: ask the daemon there")),
-            Acquiring::Retrying { error } => Some(error.clone()),
-            _ => None,
-        };
-        let waits = |state: &Acquiring| matches!(state, Acquiring::Waiting { .. } | Acquiring::Retrying { .. });
+        let why = hindrance(&seen.borrow_and_update());
         match why {
             None => drop(seen.changed().await),
             Some(why) => {
-                if timeout(3 * LEASE, seen.wait_for(|state| !waits(state))).await.is_err() {
+                if timeout(3 * LEASE, seen.wait_for(|state| hindrance(state).is_none())).await.is_err() {
                     return why;
                 }
             }

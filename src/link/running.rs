@@ -53,8 +53,8 @@ impl Link {
     /// a session; the next one waits for the lease. Passing failures are retried for ever.
     ///
     /// # Errors
-    /// Before it has run for the first time, what only people can mend: missing rights, source = target, another cluster than the ledger knows, a ledger
-    /// written by a newer version.
+    /// Before it has run for the first time, what only people can mend: missing rights, source = target, another cluster
+    /// than the ledger knows, a ledger written by a newer version.
     pub async fn run(&self, stop: CancellationToken) -> Result<()> {
         let mut pace = Pace::new(RETRY_FIRST, RETRY_LONGEST);
         let mut has_run = false;

@@ -13,7 +13,7 @@ use crate::link::session::Session;
 use crate::metadata::groups::{GroupState, GroupVerdict, Groups, Mirrored};
 use crate::metadata::neighbours::{Neighbours, Side};
 use crate::metadata::topics::Topics;
-use crate::model::{GroupId, Halt, HaltReason, Offset, PartitionState, TopicName, TopicPartition};
+use crate::model::{Halt, HaltReason, Offset, PartitionState, TopicName, TopicPartition};
 use crate::replication::RouteMonitor;
 use crate::runtime::tasks::TaskScope;
 use crate::telemetry::metrics::PassMetrics;
@@ -61,20 +61,19 @@ async fn keep_topics(session: Arc<Session>) {
     let mut topics = Topics::new(catalogs, admin, neighbours, rules, born);
     let metrics = PassMetrics::new(&session.settings.name, "topics");
     let mut ticks = every(session.settings.topics_interval);
-    let mut recorded: BTreeMap<TopicName, BTreeMap<String, String>> = BTreeMap::new();
     loop {
         let began = ticks.tick().await;
         let outcome = async {
             let report = topics.pass().await?;
             session.set_problems("topics", report.problems);
-            let news = report.after_hand_over.into_iter().filter(|(topic, wanted)| recorded.get(topic) != Some(wanted));
-            let news: BTreeMap<_, _> = news.collect();
+            let view = session.ledger.view();
+            let is_news =
+                |topic: &_, wanted: &_| view.wanted_configs(topic).is_none_or(|known| known.configs != *wanted);
+            let news = report.after_hand_over.into_iter().filter(|(topic, wanted)| is_news(topic, wanted));
+            let news: Vec<_> =
+                news.map(|(topic, configs)| ControlRecord::Wanted(topic, WantedConfigs { configs })).collect();
             if !news.is_empty() {
-                let records = news.iter().map(|(topic, configs)| {
-                    ControlRecord::Wanted(topic.clone(), WantedConfigs { configs: configs.clone() })
-                });
-                session.ledger.append(records.collect()).await?;
-                recorded.extend(news);
+                session.ledger.append(news).await?;
             }
             *session.notices.lock().expect("no panic while held") = report.notices;
             session.publish(report.sources, report.routes).await
@@ -92,7 +91,6 @@ fn complain(session: &Session, pass: &'static str, error: Option<crate::endpoint
 async fn keep_bounds(session: Arc<Session>) {
     let metrics = PassMetrics::new(&session.settings.name, "bounds");
     let mut ticks = every(session.settings.bounds_interval);
-    let mut recorded: BTreeMap<TopicName, SourceEnds> = BTreeMap::new();
     let mut record_at = Instant::now();
     loop {
         let began = ticks.tick().await;
@@ -123,27 +121,18 @@ async fn keep_bounds(session: Arc<Session>) {
             let mut records: Vec<ControlRecord> = Vec::new();
             for (topic, partitions) in ends {
                 // What is not answered for now, as while its broker dies, keeps its last known end.
-                let known = recorded
-                    .get(&topic)
-                    .cloned()
-                    .or_else(|| Some((*session.ledger.view().source_ends(&topic)?).clone()));
+                let known = session.ledger.view().source_ends(&topic);
                 let mut all = known.as_ref().map(|known| known.partitions.clone()).unwrap_or_default();
                 all.extend(partitions);
                 if known.is_none_or(|known| known.partitions != all) {
-                    let ends = SourceEnds { at_ms, partitions: all };
-                    recorded.insert(topic.clone(), ends.clone());
-                    records.push(ControlRecord::Ends(topic, ends));
+                    records.push(ControlRecord::Ends(topic, SourceEnds { at_ms, partitions: all }));
                 }
             }
             if all_read {
                 records.push(session.observed(|o| o.ends_at_ms = Some(at_ms)));
             }
-            if let Err(error) = session.ledger.append(records).await {
-                recorded.clear();
-                complain(&session, "recording source ends", Some(error));
-            } else {
-                complain(&session, "recording source ends", None);
-            }
+            let outcome = session.ledger.append(records).await;
+            complain(&session, "recording source ends", outcome.err());
             record_at = Instant::now() + OBSERVED_INTERVAL;
         }
     }
@@ -261,7 +250,6 @@ async fn keep_groups(session: Arc<Session>) {
     let mut groups = Groups::new(source.groups.clone(), reader, writer, session.ledger.clone(), selection);
     let metrics = PassMetrics::new(&session.settings.name, "groups");
     let mut ticks = every(session.settings.groups_interval);
-    let mut seen: BTreeMap<GroupId, SeenPositions> = BTreeMap::new();
     let mut record_at = Instant::now();
     loop {
         let began = ticks.tick().await;
@@ -278,7 +266,7 @@ async fn keep_groups(session: Arc<Session>) {
             Ok(states) => {
                 complain(&session, "group pass", None);
                 if Instant::now() >= record_at {
-                    let outcome = record_seen(&session, &states, &mut seen).await;
+                    let outcome = record_seen(&session, &states).await;
                     complain(&session, "recording group positions", outcome.err());
                     record_at = Instant::now() + OBSERVED_INTERVAL;
                 }
@@ -301,32 +289,22 @@ fn trusted_map(monitor: &RouteMonitor) -> Option<RouteMap> {
     }
 }
 
-async fn record_seen(
-    session: &Session,
-    states: &[GroupState],
-    seen: &mut BTreeMap<GroupId, SeenPositions>,
-) -> Result<()> {
+async fn record_seen(session: &Session, states: &[GroupState]) -> Result<()> {
     let at_ms = unix_ms();
     let mut records = Vec::new();
     let is_unread = |s: &&GroupState| matches!(s.verdict, GroupVerdict::Failed(_)) && s.partitions.is_empty();
     let (unread, read): (Vec<_>, Vec<_>) = states.iter().partition(is_unread);
     for state in read {
         // What is not told now, as while a transaction is open on it, keeps its last known position.
-        let known = seen.get(&state.id).cloned().or_else(|| Some((*session.ledger.view().seen(&state.id)?).clone()));
-        let mut positions = known.map(|known| known.positions).unwrap_or_default();
+        let known = session.ledger.view().seen(&state.id);
+        let mut positions = known.as_ref().map(|known| known.positions.clone()).unwrap_or_default();
         positions.extend(state.partitions.iter().map(|p| (p.source.clone(), p.offset)));
-        if seen.get(&state.id).is_none_or(|known| known.positions != positions) {
-            let now = SeenPositions { at_ms, positions };
-            seen.insert(state.id.clone(), now.clone());
-            records.push(ControlRecord::Seen(state.id.clone(), now));
+        if known.is_none_or(|known| known.positions != positions) {
+            records.push(ControlRecord::Seen(state.id.clone(), SeenPositions { at_ms, positions }));
         }
     }
     if unread.is_empty() {
         records.push(session.observed(|o| o.positions_at_ms = Some(at_ms)));
     }
-    let outcome = session.ledger.append(records).await;
-    if outcome.is_err() {
-        seen.clear();
-    }
-    outcome
+    session.ledger.append(records).await
 }

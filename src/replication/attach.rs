@@ -6,13 +6,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::endpoint::{Bounds, Error, ErrorKind, Opened, View, Writer};
+use crate::endpoint::{Bounds, EpochEnd, Error, ErrorKind, Opened, View, Writer};
 use crate::ledger::record::Born;
 use crate::ledger::{ControlKey, ControlRecord, RouteMap};
 use crate::model::{
     Halt, HaltReason, LeaderEpoch, Offset, OffsetRange, PartitionState, ProtectionLevel, Resolution, Route,
 };
-use crate::offsets::OffsetMap;
+use crate::offsets::{MapRun, OffsetMap};
 use crate::policy::resolution::RetentionOvertook;
 use crate::replication::anchor::{self, Anchored};
 use crate::replication::replicator::{Ended, Replicator};
@@ -158,18 +158,22 @@ impl Replicator {
 
     /// Where a truncated source stops being the one that was copied: at the latest where the last copied record ends.
     async fn new_history(&self, born: &Born, bounds: Bounds) -> Result<Offset, Ended> {
-        let (mut first, last) = {
+        let (copied_end, last) = {
             let map = self.stored_map(born)?;
             let map = map.lock().expect("no panic while held");
-            (copied_end(&map), map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN))
+            (copied_end(&map), map.last_run())
         };
-        if let Some(last) = last {
-            let told = self.ends.catalog.epoch_end(&self.route().source, last.epoch).await?;
-            if told.epoch != LeaderEpoch::UNKNOWN {
-                first = first.min(told.end);
-            }
-        }
+        let told = self.end_of_epoch(last).await?;
+        let first = told.map_or(copied_end, |told| copied_end.min(told.end));
         Ok(first.min(bounds.high_watermark).max(bounds.log_start))
+    }
+
+    /// Where the source's brokers say that the leader epoch of the last copied record ended; `None` where they, or the
+    /// record, do not know of epochs.
+    async fn end_of_epoch(&self, last: Option<MapRun>) -> Result<Option<EpochEnd>, Ended> {
+        let Some(last) = last.filter(|run| run.epoch != LeaderEpoch::UNKNOWN) else { return Ok(None) };
+        let told = self.ends.catalog.epoch_end(&self.route().source, last.epoch).await?;
+        Ok((told.epoch != LeaderEpoch::UNKNOWN).then_some(told))
     }
 
     async fn bear(&self, first_source: Offset, target_start: Offset) -> Result<RouteMap, Ended> {
@@ -266,18 +270,16 @@ impl Replicator {
             }
         }
         let copied_end = copied_end(map);
-        let last = map.last_run().filter(|run| run.epoch != LeaderEpoch::UNKNOWN && copied_end > bounds.log_start);
-        if let Some(last) = last {
-            let told = self.ends.catalog.epoch_end(source, last.epoch).await?;
-            let is_known = told.epoch != LeaderEpoch::UNKNOWN;
-            if is_known && (told.epoch < last.epoch || told.end < copied_end) {
+        let last = map.last_run().filter(|_| copied_end > bounds.log_start);
+        if let (Some(last), Some(told)) = (last, self.end_of_epoch(last).await?) {
+            if told.epoch < last.epoch || told.end < copied_end {
                 let detail = format!(
                     "{source} ended leader epoch {} at {}, but offsets up to {copied_end} of epoch {} were copied",
                     told.epoch, told.end, last.epoch
                 );
                 return Err(halt(HaltReason::SourceTruncated, detail));
             }
-            if is_known && told.end >= position {
+            if told.end >= position {
                 return Ok(());
             }
         }
@@ -291,7 +293,7 @@ impl Replicator {
         let mut hole = Cursor::new(&*self.ends.source_points, source, View::Committed, passed);
         let Some(record) = hole.peek().await? else { return Ok(()) };
         let detail = format!(
-            "{source} holds a record at offset {}, where there was none when {passed} was copied: its end was cut off and \
+            "{source} holds a record at offset {}, where there was none when {passed} was passed: its end was cut off and \
              written anew",
             record.offset
         );

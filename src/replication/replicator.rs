@@ -264,8 +264,12 @@ impl Flow<'_> {
 
     /// State of a producer expires by *record* time (facts/live-measurements §3): data older than that is unprotected.
     fn protects(&self, batch: &EncodedBatch) -> bool {
-        let age_ms = unix_ms().saturating_sub(batch.max_timestamp_ms);
-        age_ms < self.replicator.ends.producer_expiration.as_millis() as i64
+        unix_ms() < self.remembered_until_ms(batch)
+    }
+
+    fn remembered_until_ms(&self, batch: &EncodedBatch) -> i64 {
+        let expiration_ms = self.replicator.ends.producer_expiration.as_millis() as i64;
+        batch.max_timestamp_ms.saturating_add(expiration_ms)
     }
 
     fn set_level(&mut self, level: ProtectionLevel) {
@@ -304,8 +308,7 @@ impl Flow<'_> {
             return Err(Ended::Failed(Error::new(ErrorKind::Attach, message)));
         }
         let batch = sent.batch;
-        let expiration_ms = self.replicator.ends.producer_expiration.as_millis() as i64;
-        self.guarded_until_ms = batch.max_timestamp_ms.saturating_add(expiration_ms);
+        self.guarded_until_ms = self.remembered_until_ms(&batch);
         // Only now does the target remember something of us that will stay: before, what follows could be accepted in the
         // place of what was lost.
         if self.protects(&batch) && self.ready.as_ref().is_none_or(|next| next.is_protected) {

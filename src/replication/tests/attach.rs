@@ -211,11 +211,7 @@ async fn records_the_target_lost_in_an_unclean_election_are_copied_again() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_ends_below_what_was_copied_halts() {
     let twin = Twin::new();
-    twin.produce_singly(0..6);
-    let run = twin.run().await;
-    run.reaches(6, 6).await;
-    run.flush().await;
-    run.crash().await;
+    twin.crash_after_copying(6).await;
     twin.source.elect_without(&at(0), Offset(4));
     let run = twin.run().await;
     run.halts_as(HaltReason::SourceTruncated).await;

@@ -154,11 +154,7 @@ async fn strangers_at_the_very_end_that_were_accepted_are_asked_about_once() {
 #[tokio::test(start_paused = true)]
 async fn retention_that_overtook_halts_with_the_exact_range_and_goes_on_when_told() {
     let twin = Twin::new();
-    twin.produce_singly(0..10);
-    let run = twin.run().await;
-    run.reaches(10, 10).await;
-    run.flush().await;
-    run.crash().await;
+    twin.crash_after_copying(10).await;
     twin.produce_singly(10..20);
     twin.source.delete_records(&at(0), Offset(15));
     let run = twin.run().await;
@@ -193,11 +189,7 @@ async fn retention_that_overtakes_while_copying_goes_on_at_once_where_the_link_s
 #[tokio::test(start_paused = true)]
 async fn a_truncated_source_goes_on_from_its_end_when_the_loss_is_accepted() {
     let twin = Twin::new();
-    twin.produce_singly(0..6);
-    let run = twin.run().await;
-    run.reaches(6, 6).await;
-    run.flush().await;
-    run.crash().await;
+    twin.crash_after_copying(6).await;
     twin.source.elect_without(&at(0), Offset(4));
     let run = twin.run().await;
     run.halts_as(HaltReason::SourceTruncated).await;
@@ -213,11 +205,7 @@ async fn a_truncated_source_goes_on_from_its_end_when_the_loss_is_accepted() {
 #[tokio::test(start_paused = true)]
 async fn what_was_written_between_a_truncation_and_its_decision_is_copied() {
     let twin = Twin::new();
-    twin.produce_singly(0..6);
-    let run = twin.run().await;
-    run.reaches(6, 6).await;
-    run.flush().await;
-    run.crash().await;
+    twin.crash_after_copying(6).await;
     twin.source.elect_without(&at(0), Offset(4));
     twin.produce_singly(40..45);
     let run = twin.run().await;

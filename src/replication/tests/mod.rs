@@ -112,6 +112,15 @@ impl Twin {
         }
     }
 
+    /// Copies `0..end`, each record in a batch of its own, flushes, and dies.
+    pub(super) async fn crash_after_copying(&self, end: i64) {
+        self.produce_singly(0..end);
+        let run = self.run().await;
+        run.reaches(end, end).await;
+        run.flush().await;
+        run.crash().await;
+    }
+
     /// The route of a partition with the ids its topics have now.
     pub(super) async fn route(&self, partition: i32) -> Route {
         let id = async |cluster: &MemoryCluster| {
