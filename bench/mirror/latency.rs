@@ -5,14 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{FetchRequest, TopicName};
-use kafka_protocol::protocol::StrBytes;
-
 use super::mirror::{Mirror, Program, forget};
 use super::summary::{Table, median, percentile};
 use super::support::batch::{Batch, Codec, open};
-use super::support::raw::Client;
+use super::support::raw::{Client, Isolation};
 use super::support::record::Record;
 use super::support::{Cluster, unique};
 use super::{Bench, ends};
@@ -143,38 +139,16 @@ fn record(nanos: u64) -> Record {
 /// Reads a topic as it grows: the moment in each value and when it was seen.
 fn read(cluster: &Cluster, topic: &str, clock: Instant, written: &AtomicBool) -> HashMap<u64, Duration> {
     let client = Client::new(vec![cluster.only().inner_address()]);
-    let (mut next, mut seen) = ([1; PARTITIONS as usize], HashMap::new());
+    let (mut next, mut seen): (Vec<_>, _) = ((0..PARTITIONS).map(|partition| (partition, 1)).collect(), HashMap::new());
     while !written.load(Ordering::Relaxed) {
-        let answer = client.ask_leader(topic, 0, &fetch(topic, &next), 12).expect("the topic can be read");
+        let sections = client.fetch_all(topic, &next, Isolation::Uncommitted).expect("the topic can be read");
         let now = clock.elapsed();
-        for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
-            assert_eq!(data.error_code, 0, "fetch {topic}/{}", data.partition_index);
-            for batch in open(&data.records.unwrap_or_default()).expect("batches are whole") {
+        for (partition, section) in sections {
+            for batch in open(&section.bytes).expect("batches are whole") {
                 seen.extend(batch.records.iter().filter_map(|r| Some((r.record.id()?, now))));
-                next[data.partition_index as usize] = batch.last_offset + 1;
+                next[partition as usize].1 = batch.last_offset + 1;
             }
         }
     }
     seen
-}
-
-/// What is new in any partition, as soon as there is something.
-fn fetch(topic: &str, next: &[i64]) -> FetchRequest {
-    let which = |(partition, offset): (i32, &i64)| {
-        FetchPartition::default()
-            .with_partition(partition)
-            .with_fetch_offset(*offset)
-            .with_current_leader_epoch(-1)
-            .with_partition_max_bytes(1 << 20)
-    };
-    let topic = FetchTopic::default()
-        .with_topic(TopicName::from(StrBytes::from_string(topic.to_owned())))
-        .with_partitions((0..).zip(next).map(which).collect());
-    FetchRequest::default()
-        .with_replica_id((-1).into())
-        .with_max_wait_ms(100)
-        .with_min_bytes(1)
-        .with_max_bytes(16 << 20)
-        .with_session_epoch(-1)
-        .with_topics(vec![topic])
 }

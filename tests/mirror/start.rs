@@ -5,27 +5,21 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::support::load::{Load, LoadSpec};
 use crate::support::oracle::compare;
-use crate::support::raw::Isolation;
-use crate::support::view::{View, visible};
+use crate::support::raw::Failure;
+use crate::support::view::{View, read_on};
 use crate::support::{shared_pair, until};
 
 /// What a ledger topic holds: keys as text, the last value of each. What was not committed when its writer was killed will
 /// be aborted, and was never held.
 fn ledger(target: &Cluster, link: &str, topic: &str) -> BTreeMap<String, Vec<u8>> {
-    let (topic, mut next, mut all) = (format!("__twinlog.{link}.{topic}"), 0, BTreeMap::new());
-    loop {
-        let Ok(section) = target.client().fetch(&topic, 0, next, Isolation::Committed) else { return all };
-        let stable_to = section.last_stable;
-        let seen = visible(section, next).expect("the ledger's batches are whole");
-        for stored in seen.records {
-            let key = stored.record.key.expect("a compacted topic");
-            all.insert(String::from_utf8(key).expect("keys are text"), stored.record.value.unwrap_or_default());
-        }
-        if seen.next >= stable_to || seen.next == next {
-            return all;
-        }
-        next = seen.next;
-    }
+    let (topic, mut all) = (format!("__twinlog.{link}.{topic}"), BTreeMap::new());
+    let read = read_on(target.client(), &topic, 0, &mut 0, |stored| {
+        let key = stored.record.key.expect("a compacted topic");
+        all.insert(String::from_utf8(key).expect("keys are text"), stored.record.value.unwrap_or_default());
+    });
+    // Refused: it is not there yet.
+    assert!(matches!(read, Ok(()) | Err(Failure::Refused(..))), "{topic}: {read:?}");
+    all
 }
 
 /// The start that a link has chosen for each partition of a topic, from the ledger's birth records.

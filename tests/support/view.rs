@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::batch;
-use super::raw::{Client, Failure, Isolation, Result, Section};
+use super::raw::{Client, Failure, Isolation, Result};
 use super::record::Stored;
 
 /// One visible record, boiled down to what comparing needs.
@@ -67,31 +67,7 @@ impl View {
 
     /// Reads on to the last stable offset.
     pub fn advance(&mut self, client: &Client) -> Result<()> {
-        loop {
-            let section = match client.fetch(&self.topic, self.partition, self.next, Isolation::Committed) {
-                // 1: out of range. Below the log's start the view goes on there; beyond its end it stays and waits.
-                Err(Failure::Refused(1, why)) => {
-                    let (start, end) = client.bounds(&self.topic, self.partition)?;
-                    if self.next > end {
-                        return Err(Failure::Refused(1, why));
-                    }
-                    self.next = self.next.max(start);
-                    continue;
-                }
-                other => other?,
-            };
-            let before = self.next;
-            let (stable_to, visible) = (section.last_stable, visible(section, self.next)?);
-            self.seen.extend(visible.records.iter().map(Seen::of));
-            self.next = visible.next;
-            if self.next == before {
-                // One partition was asked and nothing came: what lies between here and the stable end is a hole.
-                self.next = self.next.max(stable_to);
-            }
-            if self.next >= stable_to {
-                return Ok(());
-            }
-        }
+        read_on(client, &self.topic, self.partition, &mut self.next, |stored| self.seen.push(Seen::of(&stored)))
     }
 
     /// What has been read, in order.
@@ -105,31 +81,49 @@ impl View {
     }
 }
 
-/// What a section shows to readers of committed data.
-pub struct Visible {
-    /// The records.
-    pub records: Vec<Stored>,
-    /// Exclusive end of what the section tells about.
-    pub next: i64,
-}
-
-/// What is visible from `from` on in a section that was fetched as committed.
-pub fn visible(section: Section, from: i64) -> Result<Visible> {
-    let mut aborted = section.aborted;
-    aborted.sort_by_key(|(_, first)| *first);
-    let (mut aborted, mut aborting) = (aborted.into_iter().peekable(), HashSet::new());
-    let mut visible = Visible { records: Vec::new(), next: from };
-    for batch in batch::open(&section.bytes).map_err(Failure::Broken)? {
-        while let Some((producer, _)) = aborted.next_if(|(_, first)| *first <= batch.last_offset) {
-            aborting.insert(producer);
+/// Hands out what readers of committed data see of a partition from `next` on, up to the last stable offset, and moves
+/// `next` along.
+pub fn read_on(
+    client: &Client,
+    topic: &str,
+    partition: i32,
+    next: &mut i64,
+    mut see: impl FnMut(Stored),
+) -> Result<()> {
+    loop {
+        let section = match client.fetch(topic, partition, *next, Isolation::Committed) {
+            // 1: out of range. Below the log's start reading goes on there; beyond its end it stays and waits.
+            Err(Failure::Refused(1, why)) => {
+                let (start, end) = client.bounds(topic, partition)?;
+                if *next > end {
+                    return Err(Failure::Refused(1, why));
+                }
+                *next = start.max(*next);
+                continue;
+            }
+            other => other?,
+        };
+        let mut aborted = section.aborted;
+        aborted.sort_by_key(|(_, first)| *first);
+        let (mut aborted, mut aborting) = (aborted.into_iter().peekable(), HashSet::new());
+        let before = *next;
+        for batch in batch::open(&section.bytes).map_err(Failure::Broken)? {
+            while let Some((producer, _)) = aborted.next_if(|(_, first)| *first <= batch.last_offset) {
+                aborting.insert(producer);
+            }
+            if batch.commits == Some(false) {
+                aborting.remove(&batch.producer_id);
+            } else if !(batch.is_transactional() && aborting.contains(&batch.producer_id)) {
+                batch.records.into_iter().filter(|r| r.offset >= *next).for_each(&mut see);
+            }
+            *next = batch.last_offset + 1;
         }
-        if batch.commits == Some(false) {
-            aborting.remove(&batch.producer_id);
-        } else if !(batch.is_transactional() && aborting.contains(&batch.producer_id)) {
-            let fresh = batch.records.into_iter().filter(|r| r.offset >= visible.next);
-            visible.records.extend(fresh);
+        if *next == before {
+            // One partition was asked and nothing came: what lies between here and the stable end is a hole.
+            *next = section.last_stable.max(*next);
         }
-        visible.next = batch.last_offset + 1;
+        if *next >= section.last_stable {
+            return Ok(());
+        }
     }
-    Ok(visible)
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{DeleteRecordsRequest, FetchRequest, ListOffsetsRequest, ProduceRequest};
@@ -75,12 +76,22 @@ impl Client {
 
     /// Batches from `offset` on, as stored; waits up to 100 ms for data.
     pub fn fetch(&self, topic: &str, partition: i32, offset: i64, isolation: Isolation) -> Result<Section> {
-        let which = FetchPartition::default()
-            .with_partition(partition)
-            .with_fetch_offset(offset)
-            .with_current_leader_epoch(-1)
-            .with_partition_max_bytes(8 << 20);
-        let which = FetchTopic::default().with_topic(name_of(topic)).with_partitions(vec![which]);
+        let told = self.fetch_all(topic, &[(partition, offset)], isolation)?;
+        let section = told.into_iter().next().map(|(_, section)| section);
+        section.ok_or_else(|| Failure::Broken("no partition in the answer".into()))
+    }
+
+    /// The same for several partitions that have one leader, each with its offset, in one request: each that was answered,
+    /// with what came.
+    pub fn fetch_all(&self, topic: &str, from: &[(i32, i64)], isolation: Isolation) -> Result<Vec<(i32, Section)>> {
+        let which = |&(partition, offset): &(i32, i64)| {
+            FetchPartition::default()
+                .with_partition(partition)
+                .with_fetch_offset(offset)
+                .with_current_leader_epoch(-1)
+                .with_partition_max_bytes(8 << 20)
+        };
+        let which = FetchTopic::default().with_topic(name_of(topic)).with_partitions(from.iter().map(which).collect());
         let request = FetchRequest::default()
             .with_replica_id((-1).into())
             .with_max_wait_ms(100)
@@ -91,20 +102,23 @@ impl Client {
             .with_rack_id(text(""))
             .with_topics(vec![which]);
         self.again(|| {
-            let answer = self.ask_leader(topic, partition, &request, 12)?;
+            let answer = self.ask_leader(topic, from[0].0, &request, 12)?;
             accepted(answer.error_code, "fetch")?;
-            let mut partitions = answer.responses.into_iter().flat_map(|t| t.partitions);
-            let data = partitions.next().ok_or_else(|| Failure::Broken("no partition in the answer".into()))?;
-            let checked = accepted(data.error_code, format_args!("fetch {topic}/{partition} at {offset}"));
-            checked.inspect_err(|_| self.forget_leader(topic, partition))?;
-            let aborted = data.aborted_transactions.unwrap_or_default();
-            Ok(Section {
-                bytes: data.records.unwrap_or_default(),
-                high_watermark: data.high_watermark,
-                last_stable: data.last_stable_offset,
-                log_start: data.log_start_offset,
-                aborted: aborted.iter().map(|t| (t.producer_id.0, t.first_offset)).collect(),
-            })
+            let section = |data: PartitionData| {
+                let partition = data.partition_index;
+                let checked = accepted(data.error_code, format_args!("fetch {topic}/{partition} of {from:?}"));
+                checked.inspect_err(|_| self.forget_leader(topic, partition))?;
+                let aborted = data.aborted_transactions.unwrap_or_default();
+                let section = Section {
+                    bytes: data.records.unwrap_or_default(),
+                    high_watermark: data.high_watermark,
+                    last_stable: data.last_stable_offset,
+                    log_start: data.log_start_offset,
+                    aborted: aborted.iter().map(|t| (t.producer_id.0, t.first_offset)).collect(),
+                };
+                Ok((partition, section))
+            };
+            answer.responses.into_iter().flat_map(|topic| topic.partitions).map(section).collect()
         })
     }
 
