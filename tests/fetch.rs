@@ -389,11 +389,11 @@ fn leaders_that_die_and_move_are_followed() {
         until(PATIENCE, "writing goes on without it", || load.acknowledged() > written + 500);
         longest = longest.max(killed.elapsed());
         cluster.broker(id).restart();
-    }
-    // Leaders go back to where they were, without any broker going away.
-    for partition in 0..6 {
-        let elected = || client.elect(&topic, partition, Election::Preferred);
-        until(PATIENCE, "the preferred replica is in sync", || elected().is_ok());
+        // Leaders go back to where they were, without any broker going away; and the next outage is one of its own.
+        for partition in 0..6 {
+            let elected = || client.elect(&topic, partition, Election::Preferred);
+            until(PATIENCE, "the preferred replica is in sync", || elected().is_ok());
+        }
     }
     let written = load.acknowledged();
     until(PATIENCE, "writing goes on", || load.acknowledged() > written + 500);

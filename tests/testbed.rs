@@ -244,9 +244,10 @@ fn the_usage_of_a_process_is_what_it_has_burnt() {
 fn a_topic_is_configured_grown_emptied_and_deleted() {
     let (client, topic) = (shared_source().client(), unique("life"));
     client.create_topic(&topic, 1, &[("cleanup.policy", "compact,delete")]).unwrap();
-    client.alter_topic(&topic, &[("retention.ms", Some("1234567")), ("cleanup.policy", None)]).unwrap();
+    // Two weeks: the records carry times of an hour ago, and the broker may look at any moment.
+    client.alter_topic(&topic, &[("retention.ms", Some("1234567890")), ("cleanup.policy", None)]).unwrap();
     let configured = || client.topic_configs(&topic).unwrap();
-    until(SOON, "the change is in force", || configured()["retention.ms"] == (Some("1234567".to_owned()), 1));
+    until(SOON, "the change is in force", || configured()["retention.ms"] == (Some("1234567890".to_owned()), 1));
     assert_eq!(configured()["cleanup.policy"], (Some("delete".to_owned()), 5));
     client.create_partitions(&topic, 3).unwrap();
     assert_eq!(client.partitions(&topic).unwrap(), 3);
