@@ -16,7 +16,7 @@ use support::record::Record;
 use support::{Cluster, ClusterSpec, shared_source, unique, until};
 use twinlog::endpoint::{
     Catalog, CommittedOffset, ConfigChange, ConfigOrigin, ErrorKind, GroupOffsets, GroupProtocol, GroupReader,
-    GroupWriter, Mechanism, PointReader, Protocol, Secret, Security, TopicAdmin, TopicSpec, View,
+    GroupWriter, Mechanism, PointReader, Protocol, ReadOffsets, Secret, Security, TopicAdmin, TopicSpec, View,
 };
 use twinlog::model::{GroupId, LeaderEpoch, Offset, OffsetRange, TopicName, TopicPartition};
 use twinlog::wire::{self, Points};
@@ -235,11 +235,13 @@ async fn positions_travel_byte_for_byte(cluster: &Cluster) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let told = lyon.group_offsets(&[nobody.clone(), group.clone()]).await;
-    assert_eq!(told[0].as_ref().unwrap(), &GroupOffsets::new());
-    assert_eq!(told[1].as_ref().unwrap(), &offsets);
+    assert_eq!(told[0].as_ref().unwrap(), &ReadOffsets::default());
+    assert_eq!(told[1].as_ref().unwrap().offsets, offsets);
     let listed = lyon.groups().await.unwrap();
     let info = listed.iter().find(|g| g.id == group).unwrap();
-    assert_eq!((info.protocol, info.has_members), (GroupProtocol::Classic, false));
+    assert_eq!((info.protocol, info.has_members, info.had_members), (GroupProtocol::Classic, false, false));
+    assert!(lyon.groups_in_use().await.unwrap().iter().all(|g| g.id != group));
+    assert_eq!(lyon.offsets_retention().await.unwrap(), Duration::from_secs(7 * 86_400));
     assert!(listed.iter().all(|g| g.id != nobody));
 }
 
@@ -267,6 +269,8 @@ async fn a_group_with_members_is_listed_so_and_its_positions_cannot_be_set() {
         let listed = lyon.groups().await.unwrap();
         let info = listed.iter().find(|g| g.id == group).unwrap();
         assert_eq!((info.protocol, info.has_members), (expected, true), "{protocol}");
+        assert_eq!(info.had_members, expected == GroupProtocol::Classic, "{protocol}");
+        assert!(lyon.groups_in_use().await.unwrap().contains(info), "{protocol}");
         let position = CommittedOffset { offset: Offset(0), metadata: Bytes::new() };
         let offsets = GroupOffsets::from([(TopicPartition::new(&topic, 0), position)]);
         let refused = lyon.commit_offsets(&group, &offsets).await.unwrap_err();
@@ -295,13 +299,15 @@ async fn positions_in_an_open_transaction_are_not_shown() {
 
     let lyon = wire_of(shared_source());
     let told = lyon.group_offsets(std::slice::from_ref(&group)).await;
-    assert_eq!(told[0].as_ref().unwrap().len(), 0, "{told:?}");
+    let place = TopicPartition::new(&topic, 0);
+    let pending = ReadOffsets { pending: [place.clone()].into(), ..ReadOffsets::default() };
+    assert_eq!(told[0].as_ref().unwrap(), &pending);
     rdkafka::producer::Producer::commit_transaction(&producer, SOON).unwrap();
-    let (place, deadline) = (TopicPartition::new(&topic, 0), Instant::now() + SOON);
+    let deadline = Instant::now() + SOON;
     loop {
         match &lyon.group_offsets(std::slice::from_ref(&group)).await[0] {
             // Left out while the transaction's marker is under way, told from then on.
-            Ok(offsets) if offsets.get(&place).is_some_and(|told| told.offset == Offset(5)) => break,
+            Ok(told) if told.offsets.get(&place).is_some_and(|told| told.offset == Offset(5)) => break,
             other => assert!(Instant::now() < deadline, "{other:?}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -334,7 +340,7 @@ async fn a_thousand_groups_are_read_in_one_go() {
         let told = paris.group_offsets(&groups).await;
         first.get_or_insert(begun.elapsed());
         fastest = fastest.min(begun.elapsed());
-        assert!(told.iter().all(|t| t.as_ref().unwrap() == &offsets));
+        assert!(told.iter().all(|t| t.as_ref().unwrap().offsets == offsets));
     }
     println!("1,000 groups × 10 partitions: written in {writing:?}, read first in {first:?}, later in {fastest:?}");
     assert!(fastest < Duration::from_secs(2), "{fastest:?}");

@@ -1,6 +1,7 @@
-//! Contracts about consumer groups: bulk reading on both sides, writing on the target.
+//! Contracts about consumer groups: bulk reading on both sides, hearing of commits, writing on the target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +31,9 @@ pub struct GroupInfo {
     pub protocol: GroupProtocol,
     /// Whether it has members now.
     pub has_members: bool,
+    /// Whether it is a classic group that has had members: as soon as it has none, its positions expire counted from
+    /// when the last one left, whatever is committed later (facts/live-measurements §5.9).
+    pub had_members: bool,
 }
 
 /// A committed position with what travels beside it.
@@ -44,20 +48,50 @@ pub struct CommittedOffset {
 /// Committed positions of one group. Partitions without a commit are absent.
 pub type GroupOffsets = BTreeMap<TopicPartition, CommittedOffset>;
 
+/// What a coordinator says of one group's positions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadOffsets {
+    /// The positions that are final.
+    pub offsets: GroupOffsets,
+    /// Partitions on which an open transaction may replace the position: nothing is said of them (`require_stable`).
+    pub pending: BTreeSet<TopicPartition>,
+}
+
 /// Reads groups; both sides.
 #[async_trait]
 pub trait GroupReader: Send + Sync {
-    /// All groups this principal may see, from every broker.
+    /// All groups this principal may see, from every broker. Absence means nothing while coordinators move.
     async fn groups(&self) -> Result<Vec<GroupInfo>>;
-    /// Committed positions of many groups, one answer per group in the same order, in one request per coordinator.
-    /// Transactional commits still pending are not shown (`require_stable`): their partitions are left out.
-    async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<GroupOffsets>>;
+    /// The groups that have members now, from every broker: few, where nothing should be running.
+    async fn groups_in_use(&self) -> Result<Vec<GroupInfo>>;
+    /// Committed positions of many groups, one answer per group in the same order, in one request per coordinator. A
+    /// group that its coordinator does not know has none.
+    async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<ReadOffsets>>;
 }
 
 /// Writes groups; target side only.
 #[async_trait]
 pub trait GroupWriter: Send + Sync {
     /// Commits all positions of one group in one request, from outside (generation −1, leader epoch −1). The broker
-    /// refuses it while the group has members: `GroupBusy`. Durable when it returns `Ok`.
+    /// refuses it while the group has members: `GroupBusy`. Durable when it returns `Ok`; after an error some of the
+    /// positions may stand.
     async fn commit_offsets(&self, group: &GroupId, offsets: &GroupOffsets) -> Result<()>;
+    /// How long an unused position is kept: the shortest `offsets.retention.minutes` of the brokers.
+    async fn offsets_retention(&self) -> Result<Duration>;
+}
+
+/// A cluster whose commits can be heard of as they are made.
+pub trait CommitFeed: Send + Sync {
+    /// Listens to the partitions of `__consumer_offsets` from these offsets on, one per partition. No I/O happens here:
+    /// errors come out of [`CommitTail::next`].
+    fn listen(&self, from: &[(i32, Offset)]) -> Result<Box<dyn CommitTail>>;
+}
+
+/// Hears which groups' positions changed. Dropping it ends the listening.
+#[async_trait]
+pub trait CommitTail: Send {
+    /// The groups for which a position was written or deleted, committed or still pending in a transaction, since the
+    /// last call; waits for one. What was heard is on disk of all in-sync replicas. That a pending one became final is
+    /// *not* heard. Cancel-safe. After an error the tail is spent: `Denied` when this principal may not read the topic.
+    async fn next(&mut self) -> Result<BTreeSet<GroupId>>;
 }

@@ -1,7 +1,8 @@
 //! Contracts between the work and the clusters, with the kinds of errors they share.
 //!
 //! Adapters (`wire`, `librdkafka`, the in-memory cluster of `endpoint::memory`) implement them; the rooms above know nothing
-//! else of a cluster. The source side is only ever handed [`Catalog`], [`Source`], [`PointReader`] and [`GroupReader`]:
+//! else of a cluster. The source side is only ever handed [`Catalog`], [`Source`], [`PointReader`], [`GroupReader`] and
+//! [`CommitFeed`]:
 //! that Twinlog needs only read rights there is a matter of types.
 
 #[cfg(any(test, feature = "test-util"))]
@@ -16,7 +17,10 @@ mod security;
 mod topic;
 
 pub use error::{Error, ErrorKind, Result};
-pub use group::{CommittedOffset, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter};
+pub use group::{
+    CommitFeed, CommitTail, CommittedOffset, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter,
+    ReadOffsets,
+};
 pub use ledger::{
     LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerReader, LedgerStore, LedgerTopic, Ledgers,
     MAX_LEDGER_VALUE_BYTES,

@@ -134,9 +134,9 @@ impl Groups {
         for (id, offsets) in ids.into_iter().zip(offsets) {
             match offsets {
                 Ok(offsets) => {
-                    let (state, wanted) = translate_group(&id, &offsets, mirrored);
+                    let (state, wanted) = translate_group(&id, &offsets.offsets, mirrored);
                     if !wanted.is_empty() && self.settled.get(&id) != Some(&wanted) {
-                        let metadata = metadata_by_target(&offsets, mirrored);
+                        let metadata = metadata_by_target(&offsets.offsets, mirrored);
                         pending.push(Pending { index: states.len(), id, wanted, metadata });
                     }
                     states.push(state);
@@ -160,7 +160,7 @@ impl Groups {
         let mut commits = Vec::new();
         for (group, current) in pending.into_iter().zip(current) {
             let current = match current {
-                Ok(current) => current.into_iter().map(|(at, c)| (at, c.offset)).collect::<Positions>(),
+                Ok(current) => current.offsets.into_iter().map(|(at, c)| (at, c.offset)).collect::<Positions>(),
                 Err(error) => {
                     states[group.index].verdict = GroupVerdict::Failed(error.message);
                     continue;

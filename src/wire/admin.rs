@@ -111,12 +111,17 @@ impl TopicAdmin for Cluster {
     }
 
     async fn producer_expiration_ms(&self) -> Result<i64> {
-        // Brokers may differ, and any of them may come to lead: the shortest counts.
-        let brokers = self.brokers().await?;
-        let told = try_join_all(brokers.into_iter().map(|id| expiration_at(self, id))).await?;
-        let nobody = || Error::new(ErrorKind::Retryable, format!("cluster {}: it lists no broker", self.alias()));
-        told.into_iter().min().ok_or_else(nobody)
+        shortest_setting(self, &[PRODUCER_EXPIRATION, OLDER_EXPIRATION]).await
     }
+}
+
+/// The least value any broker has of a setting that is a number, under the first of these names that it knows: brokers
+/// may differ, and any of them may come to lead.
+pub(super) async fn shortest_setting(cluster: &Cluster, names: &[&'static str]) -> Result<i64> {
+    let brokers = cluster.brokers().await?;
+    let told = try_join_all(brokers.into_iter().map(|id| setting_at(cluster, id, names))).await?;
+    let nobody = || Error::new(ErrorKind::Retryable, format!("cluster {}: it lists no broker", cluster.alias()));
+    told.into_iter().min().ok_or_else(nobody)
 }
 
 /// Creates topics by one request.
@@ -189,8 +194,8 @@ async fn change<R: Request + Clone + 'static>(
     }
 }
 
-async fn expiration_at(cluster: &Cluster, broker: i32) -> Result<i64> {
-    let keys = vec![StrBytes::from_static_str(PRODUCER_EXPIRATION), StrBytes::from_static_str(OLDER_EXPIRATION)];
+async fn setting_at(cluster: &Cluster, broker: i32, names: &[&'static str]) -> Result<i64> {
+    let keys = names.iter().map(|name| StrBytes::from_static_str(name)).collect();
     let resource = DescribeConfigsResource::default()
         .with_resource_type(BROKER)
         .with_resource_name(text(&broker.to_string()))
@@ -199,17 +204,17 @@ async fn expiration_at(cluster: &Cluster, broker: i32) -> Result<i64> {
     // A broker's own settings are answered by that broker only.
     let connection = cluster.broker(broker).await?;
     let answer = connection.call(request).await?;
-    let what = format!("{}: read {PRODUCER_EXPIRATION}", connection.peer());
+    let what = format!("{}: read {}", connection.peer(), names[0]);
     let unsaid = || Error::new(ErrorKind::Unsupported, format!("{what}: the broker does not tell it"));
     let result = answer.results.first().ok_or_else(unsaid)?;
     if let Some(error) = error_needing("DescribeConfigs on the cluster", result.error_code, &what) {
         return Err(in_their_words(error, result.error_message.as_deref()));
     }
-    let value = |key: &str| {
-        let entry = result.configs.iter().find(|c| c.name.as_str() == key)?;
+    let value = |name: &str| {
+        let entry = result.configs.iter().find(|c| c.name.as_str() == name)?;
         entry.value.as_ref()?.parse().ok()
     };
-    value(PRODUCER_EXPIRATION).or_else(|| value(OLDER_EXPIRATION)).ok_or_else(unsaid)
+    names.iter().find_map(|name| value(name)).ok_or_else(unsaid)
 }
 
 fn text(text: &str) -> StrBytes {

@@ -89,6 +89,16 @@ impl Catalog for Cluster {
         answers.collect()
     }
 
+    async fn high_watermarks(&self, of: &[TopicPartition]) -> Vec<Result<Offset>> {
+        let told = ends::ask(self, of, &[Question::HighWatermark]).await;
+        let answers = of.iter().map(|at| match told.get(at) {
+            Some(Ok(found)) => found.first().map(|f| f.offset).ok_or_else(|| left_out(self, at)),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(left_out(self, at)),
+        });
+        answers.collect()
+    }
+
     async fn offset_at_time(&self, of: &TopicPartition, timestamp_ms: i64) -> Result<Option<Offset>> {
         if timestamp_ms < 0 {
             let why =

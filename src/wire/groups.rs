@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::{join_all, try_join_all};
@@ -16,9 +17,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::endpoint::{
-    CommittedOffset, Error, ErrorKind, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, Result,
+    CommittedOffset, Error, ErrorKind, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, ReadOffsets,
+    Result,
 };
 use crate::model::{GroupId, Offset, TopicName, TopicPartition};
+use crate::wire::admin::shortest_setting;
 use crate::wire::brokers::Cluster;
 use crate::wire::connection::{Connection, DEFAULT_TIMEOUT};
 use crate::wire::coordinators;
@@ -28,25 +31,23 @@ use crate::wire::fault::{error_needing, error_of};
 const MANY_GROUPS: i16 = 8;
 /// Groups whose positions are asked for in one request.
 const AT_ONCE: usize = 2_000;
+/// States of a group that has members, classic ones and those of KIP-848 and KIP-932.
+const IN_USE: [&str; 5] = ["PreparingRebalance", "CompletingRebalance", "Stable", "Assigning", "Reconciling"];
 /// The coordinator is loading, unknown, or another one.
 const MOVED: [i16; 3] = [14, 15, 16];
 
 #[async_trait]
 impl GroupReader for Cluster {
     async fn groups(&self) -> Result<Vec<GroupInfo>> {
-        let brokers = self.brokers().await?;
-        let told = try_join_all(brokers.into_iter().map(|id| groups_at(self, id))).await?;
-        // While a coordinator moves, two brokers may list a group.
-        let mut groups: BTreeMap<GroupId, GroupInfo> = BTreeMap::new();
-        for group in told.into_iter().flatten() {
-            let has_members = group.has_members;
-            groups.entry(group.id.clone()).or_insert(group).has_members |= has_members;
-        }
-        Ok(groups.into_values().collect())
+        list(self, &[]).await
     }
 
-    async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<GroupOffsets>> {
-        let mut answers: HashMap<GroupId, Result<GroupOffsets>> = HashMap::with_capacity(of.len());
+    async fn groups_in_use(&self) -> Result<Vec<GroupInfo>> {
+        list(self, &IN_USE).await
+    }
+
+    async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<ReadOffsets>> {
+        let mut answers: HashMap<GroupId, Result<ReadOffsets>> = HashMap::with_capacity(of.len());
         let mut open = of.to_vec();
         for last_try in [false, true] {
             let mut by_broker: HashMap<i32, Vec<GroupId>> = HashMap::new();
@@ -88,11 +89,32 @@ impl GroupWriter for Cluster {
             outcome => outcome.map_err(|e| e.error),
         }
     }
+
+    async fn offsets_retention(&self) -> Result<Duration> {
+        let minutes = shortest_setting(self, &["offsets.retention.minutes"]).await?;
+        Ok(Duration::from_secs(u64::try_from(minutes).unwrap_or(0) * 60))
+    }
 }
 
-async fn groups_at(cluster: &Cluster, broker: i32) -> Result<Vec<GroupInfo>> {
+/// Lists the groups in any of these states, or in whatever state for none.
+async fn list(cluster: &Cluster, states: &[&'static str]) -> Result<Vec<GroupInfo>> {
+    let brokers = cluster.brokers().await?;
+    let told = try_join_all(brokers.into_iter().map(|id| groups_at(cluster, id, states))).await?;
+    // While a coordinator moves, two brokers may list a group.
+    let mut groups: BTreeMap<GroupId, GroupInfo> = BTreeMap::new();
+    for group in told.into_iter().flatten() {
+        let (has_members, had_members) = (group.has_members, group.had_members);
+        let known = groups.entry(group.id.clone()).or_insert(group);
+        known.has_members |= has_members;
+        known.had_members |= had_members;
+    }
+    Ok(groups.into_values().collect())
+}
+
+async fn groups_at(cluster: &Cluster, broker: i32, states: &[&'static str]) -> Result<Vec<GroupInfo>> {
     let connection = cluster.broker(broker).await?;
-    let answer = connection.call(ListGroupsRequest::default()).await?;
+    let states = states.iter().map(|state| StrBytes::from_static_str(state)).collect();
+    let answer = connection.call(ListGroupsRequest::default().with_states_filter(states)).await?;
     match error_needing(
         "Describe on the cluster",
         answer.error_code,
@@ -114,12 +136,14 @@ fn group_info(told: &ListedGroup) -> GroupInfo {
         _ => GroupProtocol::Other,
     };
     let has_members = !matches!(told.group_state.as_str(), "Empty" | "Dead");
-    GroupInfo { id: GroupId::from(told.group_id.as_str()), protocol, has_members }
+    // A classic group gets its protocol type from its first member and keeps it.
+    let had_members = protocol == GroupProtocol::Classic && !told.protocol_type.is_empty();
+    GroupInfo { id: GroupId::from(told.group_id.as_str()), protocol, has_members, had_members }
 }
 
 /// A coordinator's word on a group.
 struct Told {
-    answer: Result<GroupOffsets>,
+    answer: Result<ReadOffsets>,
     moved: bool,
 }
 
@@ -238,15 +262,16 @@ fn told_of(group: &GroupId, what: &str, code: i16, positions: impl Iterator<Item
     // almost any time: the others are told.
     const UNSTABLE_OFFSET_COMMIT: i16 = 88;
     if code == GROUP_ID_NOT_FOUND {
-        return Told { moved: false, answer: Ok(GroupOffsets::new()) };
+        return Told { moved: false, answer: Ok(ReadOffsets::default()) };
     }
     if let Some(error) = error_needing(format_args!("Describe on group {group}"), code, what) {
         return Told { moved: MOVED.contains(&code), answer: Err(error) };
     }
-    let mut offsets = GroupOffsets::new();
+    let mut read = ReadOffsets::default();
     for position in positions {
         let Position { at, offset, metadata, error_code } = position;
         if error_code == UNSTABLE_OFFSET_COMMIT {
+            read.pending.insert(at);
             continue;
         }
         if let Some(error) = error_of(error_code, format_args!("{what} on {at}")) {
@@ -255,10 +280,10 @@ fn told_of(group: &GroupId, what: &str, code: i16, positions: impl Iterator<Item
         // −1 = no position.
         if offset >= 0 {
             let metadata = metadata.map(StrBytes::into_bytes).unwrap_or_default();
-            offsets.insert(at, CommittedOffset { offset: Offset(offset), metadata });
+            read.offsets.insert(at, CommittedOffset { offset: Offset(offset), metadata });
         }
     }
-    Told { moved: false, answer: Ok(offsets) }
+    Told { moved: false, answer: Ok(read) }
 }
 
 /// Why a commit failed, and whether another coordinator may take it.

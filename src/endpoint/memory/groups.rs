@@ -1,26 +1,34 @@
 //! Consumer groups and their positions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::endpoint::memory::{Call, MemoryCluster, State};
 use crate::endpoint::{
-    CommittedOffset, ErrorKind, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, Result,
+    CommittedOffset, ErrorKind, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, ReadOffsets, Result,
 };
 use crate::model::{GroupId, Offset, TopicPartition};
 
 pub(super) struct Group {
     protocol: GroupProtocol,
     has_members: bool,
+    had_members: bool,
     pending: bool,
     offsets: GroupOffsets,
 }
 
 impl Default for Group {
     fn default() -> Self {
-        Self { protocol: GroupProtocol::Classic, has_members: false, pending: false, offsets: BTreeMap::new() }
+        Self {
+            protocol: GroupProtocol::Classic,
+            has_members: false,
+            had_members: false,
+            pending: false,
+            offsets: BTreeMap::new(),
+        }
     }
 }
 
@@ -34,7 +42,10 @@ impl MemoryCluster {
 
     /// A group's members come or go. A group unknown so far begins with that.
     pub fn set_members(&self, group: &str, has_members: bool) {
-        self.group(group, |g| g.has_members = has_members);
+        self.group(group, |g| {
+            g.has_members = has_members;
+            g.had_members |= has_members;
+        });
     }
 
     /// Makes a group one of another kind.
@@ -70,19 +81,29 @@ impl GroupReader for MemoryCluster {
             id: id.clone(),
             protocol: group.protocol,
             has_members: group.has_members,
+            had_members: group.had_members,
         };
         Ok(self.state().groups.iter().map(info).collect())
     }
 
-    async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<GroupOffsets>> {
+    async fn groups_in_use(&self) -> Result<Vec<GroupInfo>> {
+        Ok(self.groups().await?.into_iter().filter(|group| group.has_members).collect())
+    }
+
+    async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<ReadOffsets>> {
         if let Err(error) = self.enter(Call::ReadGroups).await {
             return vec![Err(error); of.len()];
         }
         let state = self.state();
         let offsets = |id| match state.groups.get(id) {
-            Some(group) if group.pending => Ok(GroupOffsets::new()),
+            Some(group) if group.pending => {
+                Ok(ReadOffsets { offsets: GroupOffsets::new(), pending: group.offsets.keys().cloned().collect() })
+            }
             // Brokers answer for a group they do not know with no positions.
-            group => Ok(group.map(|group| group.offsets.clone()).unwrap_or_default()),
+            group => Ok(ReadOffsets {
+                offsets: group.map(|group| group.offsets.clone()).unwrap_or_default(),
+                ..ReadOffsets::default()
+            }),
         };
         of.iter().map(offsets).collect()
     }
@@ -100,5 +121,10 @@ impl GroupWriter for MemoryCluster {
             known.offsets.extend(offsets.iter().map(|(at, committed)| (at.clone(), committed.clone())));
             Ok(())
         })
+    }
+
+    async fn offsets_retention(&self) -> Result<Duration> {
+        self.enter(Call::ReadGroups).await?;
+        Ok(Duration::from_secs(7 * 86_400))
     }
 }

@@ -274,8 +274,11 @@ async fn groups_with_members_are_not_written_and_a_planned_append_failure_append
     let (cluster, route) = cluster();
     cluster.commit("g", &route.source, Offset(4));
     cluster.set_members("g", true);
-    let offsets = GroupReader::group_offsets(&cluster, &["g".into()]).await.remove(0).expect("its positions");
-    assert_eq!(cluster.commit_offsets(&"g".into(), &offsets).await.expect_err("members").kind, ErrorKind::GroupBusy);
+    let read = GroupReader::group_offsets(&cluster, &["g".into()]).await.remove(0).expect("its positions");
+    assert_eq!(
+        cluster.commit_offsets(&"g".into(), &read.offsets).await.expect_err("members").kind,
+        ErrorKind::GroupBusy
+    );
     let ledger = cluster.ledger("link");
     let owner = ledger.claim().await.expect("claimed");
     cluster.fail_next(Call::LedgerAppend, 1, ErrorKind::Retryable);

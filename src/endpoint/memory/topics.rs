@@ -141,6 +141,10 @@ impl Catalog for MemoryCluster {
         of.iter().map(bounds).collect()
     }
 
+    async fn high_watermarks(&self, of: &[TopicPartition]) -> Vec<Result<Offset>> {
+        self.bounds(of).await.into_iter().map(|told| told.map(|bounds| bounds.high_watermark)).collect()
+    }
+
     async fn offset_at_time(&self, of: &TopicPartition, timestamp_ms: i64) -> Result<Option<Offset>> {
         self.enter_at(Call::Catalog, of).await?;
         let state = self.state();
