@@ -87,6 +87,7 @@ impl Twin {
             records: from.clone(),
             points: from.clone(),
             groups: from.clone(),
+            commits: from.clone(),
             ledgers: from,
         };
         let target = self.target_side();
