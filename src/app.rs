@@ -10,6 +10,7 @@ use crate::adapters;
 use crate::config::{Config, LinkConfig};
 use crate::http::{Links, Server};
 use crate::link::{Link, LinkSettings, Order, absent};
+use crate::metadata::groups::GroupRules;
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
 use crate::policy::selection::{InvalidPattern, Patterns, Selection};

@@ -91,7 +91,9 @@ where
             verbs::groups(&Daemon::of(&file, environment)?, &link, group.as_ref(), json, out).await
         }
         Verb::Groups(Groups { verb: None, link: None, .. }) => unreachable!("the parser asks for a link"),
-        Verb::Groups(Groups { verb: Some(GroupVerb::Resync(resync)), .. }) => obey(resync.order(), file, environment, out, absent).await,
+        Verb::Groups(Groups { verb: Some(GroupVerb::Resync(resync)), .. }) => {
+            obey(resync.order(), file, environment, out, absent).await
+        }
         Verb::Order(verb) => obey(verb.order(), file, environment, out, absent).await,
     }
 }

@@ -114,8 +114,12 @@ pub(crate) fn report() -> LinkReport {
         ],
         groups: GroupsReport {
             way: "following __consumer_offsets".into(),
-            verdicts: [("synced".to_owned(), 11), ("waiting for the mirror".to_owned(), 1), ("taken over".to_owned(), 1)]
-                .into(),
+            verdicts: [
+                ("synced".to_owned(), 11),
+                ("waiting for the mirror".to_owned(), 1),
+                ("taken over".to_owned(), 1),
+            ]
+            .into(),
             cut_without: vec!["payments/0 (halted)".into()],
             cost: CostReport { re_read_records: 3, skip_records: 2, at_risk_records: 40, lost_records: 2 },
         },

@@ -40,7 +40,8 @@ pub(super) fn summary(session: &Session) -> GroupsReport {
 fn states(session: &Session) -> Vec<GroupState> {
     let (mirrored, view) = (routes(session), session.ledger.view());
     let findings = session.groups.lock().expect("no panic while held");
-    let states = findings.groups().map(|(id, group)| account(id, group, &view.group(id).unwrap_or_default(), &mirrored));
+    let states =
+        findings.groups().map(|(id, group)| account(id, group, &view.group(id).unwrap_or_default(), &mirrored));
     states.collect()
 }
 

@@ -117,8 +117,9 @@ impl<T> Default for Cuts<T> {
 impl<T: Reading> Cuts<T> {
     /// Adds a reading and the ends that the source had after it.
     pub fn push(&mut self, reading: T, ends: BTreeMap<TopicPartition, Option<Offset>>) {
+        let is_full = self.pending.len() >= PENDING_MAX;
         match self.pending.back_mut() {
-            Some(newest) if self.pending.len() >= PENDING_MAX => {
+            Some(newest) if is_full => {
                 newest.reading.join(reading);
                 newest.ends = ends;
             }
@@ -133,11 +134,7 @@ impl<T: Reading> Cuts<T> {
 
     /// Takes everything whose ends the mirror has passed, by the position it has in each partition (`None`: unknown) and
     /// without waiting for those that are out. `None` when there is no such reading.
-    pub fn take_passed(
-        &mut self,
-        roster: &Roster,
-        position: impl Fn(&TopicPartition) -> Option<Offset>,
-    ) -> Option<T> {
+    pub fn take_passed(&mut self, roster: &Roster, position: impl Fn(&TopicPartition) -> Option<Offset>) -> Option<T> {
         let mut passed: Option<T> = None;
         while let Some(cut) = self.pending.front_mut() {
             cut.ends.retain(|at, end| {

@@ -36,7 +36,12 @@ impl Default for Group {
 impl MemoryCluster {
     /// A group commits a position, as its member or from outside.
     pub fn commit(&self, group: &str, at: &TopicPartition, offset: Offset) {
-        let committed = CommittedOffset { offset, metadata: Bytes::new() };
+        self.commit_with(group, at, offset, "");
+    }
+
+    /// The same with metadata.
+    pub fn commit_with(&self, group: &str, at: &TopicPartition, offset: Offset, metadata: &str) {
+        let committed = CommittedOffset { offset, metadata: Bytes::copy_from_slice(metadata.as_bytes()) };
         self.change(|s| {
             s.group(group).offsets.insert(at.clone(), committed);
             s.ring(&group.into());
@@ -50,6 +55,11 @@ impl MemoryCluster {
             group.has_members = has_members;
             group.had_members |= has_members;
         });
+    }
+
+    /// A group's positions expire; it stays.
+    pub fn expire_positions(&self, group: &str) {
+        self.change(|s| s.group(group).offsets.clear());
     }
 
     /// Makes a group one of another kind.

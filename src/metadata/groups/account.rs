@@ -181,7 +181,8 @@ fn positions(group: &Group, record: &GroupRecord, mirrored: &Mirrored) -> Vec<Po
         };
         states.push(PositionState { source: source.clone(), offset: Some(committed.offset), written, verdict, cost });
     }
-    let others = read.pending.iter().filter_map(|source| Some((source, mirrored.of(source)?, PositionVerdict::Pending)));
+    let others =
+        read.pending.iter().filter_map(|source| Some((source, mirrored.of(source)?, PositionVerdict::Pending)));
     let others = others
         .chain(unpositioned(read, &group.assigned, record, mirrored).map(|(s, r)| (s, r, PositionVerdict::NoPosition)))
         .chain(gone(read, record, mirrored).map(|(s, r)| (s, r, PositionVerdict::Gone)));

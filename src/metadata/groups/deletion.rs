@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use crate::endpoint::Result;
 use crate::ledger::record::GroupRecord;
 use crate::ledger::{ControlKey, ControlRecord};
+use crate::metadata::groups::Groups;
 use crate::metadata::groups::group::Group;
 use crate::metadata::groups::standing::Mirrored;
 use crate::metadata::groups::wanted::gone;
-use crate::metadata::groups::Groups;
 use crate::model::{GroupId, TopicPartition};
 use crate::policy::group::Deletions;
 

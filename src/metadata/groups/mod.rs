@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::endpoint::{Catalog, CommitFeed, GroupInfo, GroupProtocol, GroupReader, GroupWriter, ReadOffsets, Result};
 use crate::ledger::Ledger;
@@ -39,6 +39,8 @@ use wanted::Wanted;
 /// Pause between lists of all groups of the target: kinds change when somebody deletes a group and makes another.
 const TARGET_LIST_EVERY: Duration = Duration::from_secs(10);
 
+/// A source that says nothing for so long keeps nobody from seeing to the target.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// Pause between looks for what the source has deleted.
 const DELETE_EVERY: Duration = Duration::from_secs(2);
 
@@ -183,7 +185,10 @@ impl Groups {
             return Ok(());
         }
         let read = match extent {
-            Extent::Full => self.survey.look().await?,
+            Extent::Full => match timeout(PATIENCE, self.survey.look()).await {
+                Ok(read) => read?,
+                Err(_) => return Err(self.survey.lose_patience(PATIENCE)),
+            },
             Extent::Heard => self.survey.look_at_heard().await,
             Extent::Waiting => return Ok(()),
         };
@@ -267,7 +272,8 @@ impl Groups {
         let mut candidates = Vec::new();
         let seeds = board.seeds;
         let everybody = extent == Extent::Full;
-        let ids: Vec<GroupId> = if everybody { board.groups.keys().cloned().collect() } else { open.iter().cloned().collect() };
+        let ids: Vec<GroupId> =
+            if everybody { board.groups.keys().cloned().collect() } else { open.iter().cloned().collect() };
         for id in ids {
             let Some(group) = board.groups.get_mut(&id) else { continue };
             if group.protocol == GroupProtocol::Share {

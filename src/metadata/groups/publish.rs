@@ -162,19 +162,18 @@ impl Publisher {
         }
         let theirs = current.offsets.iter().filter(|(at, _)| is_ours(at));
         let theirs: Positions = theirs.map(|(at, committed)| (at.clone(), committed.offset)).collect();
-        let known = Known {
-            wanted: &wanted.positions,
-            target: &theirs,
-            confirmed: &record.confirmed,
-            intent: &record.intent,
-        };
+        let known =
+            Known { wanted: &wanted.positions, target: &theirs, confirmed: &record.confirmed, intent: &record.intent };
         match decide(known) {
             Decision::Foreign(at, offset) => {
                 let ours = record.confirmed.get(&at).map_or("none".to_owned(), |offset| offset.to_string());
-                let why = format!("its position on {at} was set to {offset} on the target (Twinlog had written {ours})");
+                let why =
+                    format!("its position on {at} was set to {offset} on the target (Twinlog had written {ours})");
                 Judgement::TakenOver(why)
             }
-            Decision::Synced if self.is_due(record, scene.now_ms) => Judgement::Commit(wanted.positions.clone(), theirs),
+            Decision::Synced if self.is_due(record, scene.now_ms) => {
+                Judgement::Commit(wanted.positions.clone(), theirs)
+            }
             Decision::Synced => Judgement::Settled,
             Decision::Commit(positions) => Judgement::Commit(positions, theirs),
         }

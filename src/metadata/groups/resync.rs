@@ -77,10 +77,11 @@ async fn positions_left(id: &GroupId, ledger: &Ledger, target: &dyn GroupReader)
     }
     let read = read.into_iter().next().expect("one answer per group").map_err(|error| error.message)?;
     if let Some(at) = read.pending.first() {
-        return Err(format!("a transaction on the target is about to set the position of group {id} on {at}: end it first"));
+        return Err(format!(
+            "a transaction on the target is about to set the position of group {id} on {at}: end it first"
+        ));
     }
-    let ours: BTreeSet<TopicPartition> =
-        ledger.view().routes().iter().map(|born| born.route.target.clone()).collect();
+    let ours: BTreeSet<TopicPartition> = ledger.view().routes().iter().map(|born| born.route.target.clone()).collect();
     let left = read.offsets.into_iter().filter(|(at, _)| ours.contains(at));
     Ok(left.map(|(at, committed)| (at, committed.offset)).collect())
 }

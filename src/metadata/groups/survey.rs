@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::endpoint::{Catalog, CommitFeed, CommitTail, Error, ErrorKind, GroupProtocol, GroupReader, ReadOffsets, Result};
+use crate::endpoint::{
+    Catalog, CommitFeed, CommitTail, Error, ErrorKind, GroupProtocol, GroupReader, ReadOffsets, Result,
+};
 use crate::metadata::groups::group::{Board, Group, Way};
 use crate::model::{GroupId, Offset, TopicName, TopicPartition};
 use crate::policy::selection::Selection;
@@ -79,8 +81,7 @@ impl Survey {
             Ok(groups) => self.heard.extend(groups.into_iter().filter(|id| self.selection.takes_group(id))),
             Err(error) => {
                 self.tail = None;
-                self.follow_at = Instant::now() + FOLLOW_AGAIN;
-                self.poll_because(error);
+                self.follow_later(error);
             }
         }
     }
@@ -110,7 +111,8 @@ impl Survey {
             let share = board.groups.len() / SWEEP.as_secs() as usize + 1;
             let overdue = |id: &GroupId| self.read_at.get(id).is_none_or(|at| now - *at >= SWEEP);
             let swept = board.groups.keys().filter(|id| overdue(id)).take(share);
-            let unread = board.groups.iter().filter(|(_, g)| g.read.is_none() || g.unread.is_some()).map(|(id, _)| id);
+            let is_unread = |g: &Group| g.read.is_none() || g.unread.is_some() || g.awaits_word(now, self.grace);
+            let unread = board.groups.iter().filter(|(_, group)| is_unread(group)).map(|(id, _)| id);
             let everybody = board.groups.keys().filter(|_| all);
             everybody.chain(swept).chain(unread).chain(self.hidden.keys()).cloned().collect()
         };
@@ -141,6 +143,12 @@ impl Survey {
         self.hidden.iter().filter(move |(_, since)| now - **since < HIDDEN_BRIEFLY).map(|(id, _)| id)
     }
 
+    /// A look was given up: whatever it was about is read again.
+    pub(super) fn lose_patience(&mut self, after: Duration) -> Error {
+        self.read_all = true;
+        Error::new(ErrorKind::Retryable, format!("the source said nothing about its groups for {after:?}"))
+    }
+
     /// Begins to listen; all groups are read after that, so that nothing falls between.
     async fn follow(&mut self) {
         match self.listen().await {
@@ -149,26 +157,25 @@ impl Survey {
                 self.read_all = true;
                 self.board.lock().expect("no panic while held").way = Way::Following;
             }
-            Err(error) => {
-                self.follow_at = Instant::now() + FOLLOW_AGAIN;
-                self.poll_because(error);
-            }
+            Err(error) => self.follow_later(error),
         }
     }
 
-    async fn listen(&self) -> Result<Box<dyn CommitTail>> {
+    async fn listen(&mut self) -> Result<Box<dyn CommitTail>> {
         let topic = TopicName::from(COMMITS_TOPIC);
         let known = self.catalog.describe_topics(std::slice::from_ref(&topic)).await;
         let info = known.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::UnknownTopic, "no answer")))?;
         let at = |partition| TopicPartition { topic: topic.clone(), partition };
-        let partitions: Vec<TopicPartition> = info.partitions.iter().map(|p| at(p.partition)).collect();
+        let partitions: Vec<TopicPartition> = (0..info.partitions.len() as i32).map(at).collect();
         let ends = self.catalog.high_watermarks(&partitions).await;
         let from: Result<Vec<(i32, Offset)>> =
             partitions.iter().zip(ends).map(|(at, end)| Ok((at.partition, end?))).collect();
         self.feed.listen(&from?)
     }
 
-    fn poll_because(&self, error: Error) {
+    fn follow_later(&mut self, error: Error) {
+        let pause = if error.is_retryable() { Duration::ZERO } else { FOLLOW_AGAIN };
+        self.follow_at = Instant::now() + pause;
         self.board.lock().expect("no panic while held").way = Way::Polling { why: error.message };
     }
 
@@ -230,7 +237,7 @@ impl Survey {
 
     /// Asks which partitions the members of groups are assigned, where it may matter: only there can a partition be read
     /// that no position tells of.
-    async fn ask_members(&self) {
+    async fn ask_members(&mut self) {
         let asked: Vec<(GroupId, GroupProtocol)> = match self.source.groups_in_use().await {
             Ok(groups) => groups
                 .into_iter()
@@ -252,6 +259,13 @@ impl Survey {
 }
 
 impl Group {
+    /// Whether the coordinator is to be asked once more for positions that it has denied over the grace period.
+    fn awaits_word(&self, now: Instant, grace: Duration) -> bool {
+        let is_over = self.absent_since.is_some_and(|since| now - since >= grace);
+        let has_positions = self.read.as_ref().is_some_and(|read| !read.offsets.is_empty());
+        is_over && (has_positions || !(self.gone || self.listed))
+    }
+
     /// Takes in what the coordinator says. Answers it back if it is news.
     fn found(&mut self, read: ReadOffsets, now: Instant, grace: Duration) -> Option<Arc<ReadOffsets>> {
         self.unread = None;
