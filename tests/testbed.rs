@@ -11,14 +11,16 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{MetadataRequest, OffsetCommitRequest, ProduceRequest};
 use kafka_protocol::protocol::StrBytes;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use support::access::User;
 use support::batch::{Batch, Codec, open};
 use support::cluster::{OLDER, Security};
+use support::hold::OFFSET_COMMIT;
 use support::load::{Load, LoadSpec};
 use support::oracle::{Twins, standings};
 use support::process;
@@ -309,6 +311,127 @@ fn a_proxied_broker_is_slow_cut_off_or_garbled_as_asked() {
     proxy.mend();
     assert!(Connection::dial(cluster.only().address(), SOON).is_ok());
     assert_eq!(cluster.client().bounds(&topic, 0).unwrap(), (0, 150));
+}
+
+/// Commits a position of topic "any" over a connection of its own and asks something else behind it.
+fn commit_and_more(
+    address: std::net::SocketAddr,
+    group: &str,
+    offset: i64,
+) -> thread::JoinHandle<std::io::Result<i16>> {
+    let name = |text: &str| StrBytes::from_string(text.to_owned());
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
+    let topic = OffsetCommitRequestTopic::default().with_name(name("any").into()).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(name(group).into())
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    thread::spawn(move || {
+        let mut outside = Connection::dial(address, SOON)?;
+        let answer = outside.exchange(&request, 8)?;
+        outside.exchange(&MetadataRequest::default(), 9)?;
+        Ok(answer.topics[0].partitions[0].error_code)
+    })
+}
+
+#[test]
+fn requests_of_one_kind_are_held_until_they_are_let_through_or_lost_and_their_answers_too() {
+    let cluster = Cluster::start(ClusterSpec { proxied: true, ..ClusterSpec::default() });
+    let (group, client, address) = (unique("held"), cluster.client(), cluster.only().address());
+    let (proxy, at) = (cluster.only().proxy(), ("any".to_owned(), 0));
+    client.create_topic("any", 1, &[]).unwrap();
+    client.commit_offsets(&group, &[("any", 0, 1)], "").unwrap();
+    let there = || client.committed(&group).unwrap()[&at].0;
+
+    let commits = proxy.hold_requests(OFFSET_COMMIT);
+    let mut outside = Connection::dial(address, SOON).unwrap();
+    let first = commit_and_more(address, &group, 2);
+    until(SOON, "a request is held", || commits.count() == 1);
+    let second = commit_and_more(address, &group, 2);
+    until(SOON, "two requests are held", || commits.count() == 2);
+    outside.exchange(&MetadataRequest::default(), 9).expect("other requests go through");
+    assert_eq!(there(), 1, "the broker has not seen them");
+    commits.release();
+    for sender in [first, second] {
+        assert_eq!(sender.join().unwrap().unwrap(), 0);
+    }
+    assert_eq!(there(), 2);
+
+    let commits = proxy.hold_requests(OFFSET_COMMIT);
+    let sender = commit_and_more(address, &group, 3);
+    until(SOON, "a request is held", || commits.count() == 1);
+    commits.lose();
+    assert!(sender.join().unwrap().is_err(), "its connection is closed");
+    assert_eq!(there(), 2);
+
+    let answers = proxy.hold_responses(OFFSET_COMMIT);
+    let sender = commit_and_more(address, &group, 4);
+    until(SOON, "an answer is held", || answers.count() == 1);
+    assert_eq!(there(), 4, "the broker has done it");
+    assert!(!sender.is_finished());
+    drop(answers);
+    assert_eq!(sender.join().unwrap().unwrap(), 0, "dropped, it lets through");
+    let answers = proxy.hold_responses(OFFSET_COMMIT);
+    let sender = commit_and_more(address, &group, 5);
+    until(SOON, "an answer is held", || answers.count() == 1);
+    answers.lose();
+    assert!(sender.join().unwrap().is_err());
+    assert_eq!(there(), 5);
+    assert_eq!(commit_and_more(address, &group, 6).join().unwrap().unwrap(), 0, "nothing is held any more");
+}
+
+/// A commit that was on its way when its sender died reaches the broker, as it would through a network.
+#[test]
+fn what_is_held_of_a_dead_sender_can_still_arrive() {
+    if let Ok(told) = std::env::var(CHILD) {
+        // The sender, which is killed before it hears an answer.
+        let (address, group) = told.split_once(' ').unwrap();
+        commit_and_more(address.parse().unwrap(), group, 7).join().unwrap().unwrap_err();
+        return;
+    }
+    let cluster = Cluster::start(ClusterSpec { proxied: true, ..ClusterSpec::default() });
+    let (group, client, at) = (unique("late"), cluster.client(), ("any".to_owned(), 0));
+    client.create_topic("any", 1, &[]).unwrap();
+    let commits = cluster.only().proxy().hold_requests(OFFSET_COMMIT);
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["what_is_held_of_a_dead_sender_can_still_arrive", "--exact", "--nocapture"]);
+    program.env(CHILD, format!("{} {group}", cluster.only().address()));
+    let mut sender = process::spawn(process::mortal(&program)).unwrap();
+    until(SOON, "its request is held", || commits.count() == 1);
+    sender.kill().unwrap();
+    sender.wait().unwrap();
+    assert!(client.committed(&group).unwrap().is_empty());
+    commits.release();
+    until(SOON, "the commit has arrived", || client.committed(&group).unwrap().get(&at).map(|c| c.0) == Some(7));
+}
+
+#[test]
+fn positions_pend_in_transactions_vanish_one_by_one_and_their_group_is_listed() {
+    let (client, topic, group) = (shared_source().client(), unique("positions"), unique("group"));
+    client.create_topic(&topic, 2, &[]).unwrap();
+    assert_eq!(client.group_state(&group).unwrap(), None);
+    client.commit_offsets(&group, &[(&topic, 0, 1), (&topic, 1, 1)], "größer").unwrap();
+    assert_eq!(client.group_state(&group).unwrap().as_deref(), Some("Empty"));
+    assert_eq!(client.coordinator(&group).unwrap(), 1);
+    let epochs = client.committed_epochs(&group).unwrap();
+    assert_eq!(epochs.into_values().collect::<Vec<_>>(), [-1, -1]);
+    let there = || client.committed(&group).unwrap().into_values().map(|(offset, _)| offset).collect::<Vec<_>>();
+    for (commit, after) in [(false, [1, 1]), (true, [5, 1])] {
+        let mut producer = client.producer(Some(&group)).unwrap();
+        let mut transaction = producer.begin();
+        transaction.commit_offsets(&group, &[(&topic, 0, 5)], "").unwrap();
+        assert_eq!(there(), [1, 1], "pending");
+        if commit {
+            transaction.commit().unwrap()
+        } else {
+            transaction.abort().unwrap()
+        }
+        until(SOON, "the transaction has ended", || there() == after);
+    }
+    client.delete_offset(&group, &topic, 0).unwrap();
+    assert_eq!(there(), [1]);
+    client.delete_group(&group).unwrap();
+    assert_eq!(client.group_state(&group).unwrap(), None);
 }
 
 #[test]

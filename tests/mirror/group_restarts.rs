@@ -9,7 +9,7 @@ use crate::support::{shared_pair, until};
 
 /// Moves a group forward at the source, some records at a time, while `work` is done, and watches its positions on the
 /// target; they must never go back. Returns how often the target's positions were seen to change.
-fn while_a_group_moves(
+pub fn while_a_group_moves(
     source: &Cluster,
     target: &Cluster,
     (topic, group): (&str, &str),

@@ -1,4 +1,5 @@
-//! An application as a member of a consumer group, by librdkafka: it remembers what it has read and commits only that.
+//! An application of a consumer group, by librdkafka: it remembers what it has read and commits only that. As a member, as
+//! a static one that never says good-bye, or with partitions of its own choice and no member at all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::support::record::Record;
 
@@ -36,6 +38,23 @@ pub enum Commits {
     Never,
 }
 
+/// Which group is joined, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Membership<'a> {
+    /// The cluster.
+    pub bootstrap: &'a str,
+    /// The group.
+    pub group: &'a str,
+    /// Topics by name; what begins with `^` is a regular expression.
+    pub topics: &'a [&'a str],
+    /// How its members agree.
+    pub protocol: Protocol,
+    /// What it commits.
+    pub commits: Commits,
+    /// Makes it a static member of this name: when it ends, the group keeps its place until its session is over.
+    pub instance: Option<&'a str>,
+}
+
 /// A member that runs; dropped, it leaves the group without another commit.
 pub struct Member {
     shared: Arc<Shared>,
@@ -54,20 +73,36 @@ struct Shared {
 impl Member {
     /// Joins `group` and reads `topic` from where the group stands, or from the beginning where it never stood.
     pub fn join(bootstrap: &str, group: &str, topic: &str, protocol: Protocol, commits: Commits) -> Member {
-        let mut settings = ClientConfig::new();
-        settings
-            .set("bootstrap.servers", bootstrap)
-            .set("group.id", group)
-            .set("auto.offset.reset", "earliest")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("isolation.level", "read_committed");
-        match protocol {
+        Member::join_as(Membership { bootstrap, group, topics: &[topic], protocol, commits, instance: None })
+    }
+
+    /// The same in full.
+    pub fn join_as(membership: Membership<'_>) -> Member {
+        let mut settings = settings(membership.bootstrap, membership.group);
+        match membership.protocol {
             Protocol::Classic => settings.set("group.protocol", "classic").set("session.timeout.ms", "6000"),
             Protocol::Consumer => settings.set("group.protocol", "consumer"),
         };
+        if let Some(instance) = membership.instance {
+            settings.set("group.instance.id", instance);
+        }
         let consumer: BaseConsumer = settings.create().expect("these settings are valid");
-        consumer.subscribe(&[topic]).expect("a plain topic name can be subscribed");
+        consumer.subscribe(membership.topics).expect("topic names and patterns can be subscribed");
+        Member::run(consumer, membership.commits)
+    }
+
+    /// Takes partitions as `assign()` does: positions of the group are read and written, but it never has a member.
+    pub fn assign(bootstrap: &str, group: &str, partitions: &[(&str, i32)], commits: Commits) -> Member {
+        let consumer: BaseConsumer = settings(bootstrap, group).create().expect("these settings are valid");
+        let mut all = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            all.add_partition(topic, *partition);
+        }
+        consumer.assign(&all).expect("any partitions can be assigned");
+        Member::run(consumer, commits)
+    }
+
+    fn run(consumer: BaseConsumer, commits: Commits) -> Member {
         let shared = Arc::new(Shared {
             commits,
             stop: AtomicBool::new(false),
@@ -85,6 +120,11 @@ impl Member {
     /// How many records it has read.
     pub fn count(&self) -> usize {
         self.shared.ids().len()
+    }
+
+    /// The ids it has read, in order.
+    pub fn ids(&self) -> Vec<u64> {
+        self.shared.ids().clone()
     }
 
     /// Whether the group has given it partitions.
@@ -115,6 +155,18 @@ impl Member {
             eprintln!("a member panicked");
         }
     }
+}
+
+fn settings(bootstrap: &str, group: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed");
+    settings
 }
 
 impl Drop for Member {

@@ -192,7 +192,7 @@ pub fn shared_pair() -> (&'static Cluster, &'static Cluster) {
     })
 }
 
-/// What every test cluster has: quick elections, little memory, nothing created behind a test's back.
+/// What every test cluster has: quick elections, short sessions, little memory, nothing created behind a test's back.
 fn defaults(spec: &ClusterSpec, brokers: &[Broker]) -> Vec<(String, String)> {
     let replicas = spec.brokers.min(3).to_string();
     let in_sync = if spec.brokers >= 3 { "2" } else { "1" };
@@ -216,6 +216,10 @@ fn defaults(spec: &ClusterSpec, brokers: &[Broker]) -> Vec<(String, String)> {
          share.coordinator.state.topic.num.partitions=1\n\
          auto.create.topics.enable=false\n\
          group.initial.rebalance.delay.ms=0\n\
+         group.consumer.min.session.timeout.ms=6000\n\
+         group.consumer.session.timeout.ms=6000\n\
+         group.consumer.min.heartbeat.interval.ms=1000\n\
+         group.consumer.heartbeat.interval.ms=1000\n\
          broker.session.timeout.ms=4000\n\
          broker.heartbeat.interval.ms=500\n\
          log.retention.ms=-1\n\

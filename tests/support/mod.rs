@@ -7,6 +7,7 @@ pub mod access;
 pub mod batch;
 pub mod broker;
 pub mod cluster;
+pub mod hold;
 pub mod jars;
 pub mod load;
 pub mod oracle;

@@ -1,6 +1,7 @@
-//! A wire with faults between clients and one broker: slow, cut, or flipping a bit of what it carries.
+//! A wire with faults between clients and one broker: slow, cut, flipping a bit of what it carries, or keeping it back.
 
-use std::io::{self, Read, Write};
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,8 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::hold::{Hold, Holds, Kind};
+
 /// Frames at least so long count as carrying records: a bit in their middle belongs to one.
 const CARRIES_RECORDS: usize = 2048;
+
+/// Longer than any frame of Kafka's: what TLS begins with, read as a length.
+const NO_LENGTH: usize = 256 << 20;
 
 /// API key of produce requests.
 const PRODUCE: i16 = 0;
@@ -29,6 +35,7 @@ struct Wire {
     to_corrupt: AtomicU64,
     corrupted: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
+    holds: Holds,
 }
 
 impl Proxy {
@@ -84,12 +91,23 @@ impl Proxy {
     pub fn corrupted(&self) -> u64 {
         self.wire.corrupted.load(Ordering::Relaxed)
     }
+
+    /// Keeps every request of an API key back from now on.
+    pub fn hold_requests(&self, api_key: i16) -> Hold {
+        self.wire.holds.begin(Kind::Request(api_key))
+    }
+
+    /// Keeps the answers to requests of an API key back: the broker has done what it was asked, and nobody knows.
+    pub fn hold_responses(&self, api_key: i16) -> Hold {
+        self.wire.holds.begin(Kind::Response(api_key))
+    }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.wire.ended.store(true, Ordering::Relaxed);
         self.wire.close_all();
+        self.wire.holds.end();
         // Wakes the listener; it fails only when that is gone already.
         let _ = TcpStream::connect(self.address);
     }
@@ -119,7 +137,11 @@ impl Wire {
     }
 }
 
-type Parcel = (Instant, Vec<u8>);
+/// A piece of what goes one way: when it is due, and which frame begins with it.
+type Parcel = (Instant, Vec<u8>, Option<Kind>);
+
+/// API keys of a connection's requests that have not been answered yet, by correlation id.
+type Asked = Mutex<HashMap<i32, i16>>;
 
 fn forward(wire: &Arc<Wire>, client: TcpStream, broker: TcpStream) -> io::Result<()> {
     client.set_nodelay(true)?;
@@ -128,25 +150,26 @@ fn forward(wire: &Arc<Wire>, client: TcpStream, broker: TcpStream) -> io::Result
     let (requests, to_broker) = channel();
     let (responses, to_client) = channel();
     let (from_client, from_broker) = (client.try_clone()?, broker.try_clone()?);
-    let (frames, bytes) = (wire.clone(), wire.clone());
-    thread::spawn(move || read_frames(&frames, from_client, &requests));
-    thread::spawn(move || read_bytes(&bytes, from_broker, &responses));
-    thread::spawn(move || write(broker, to_broker));
-    thread::spawn(move || write(client, to_client));
+    let asked = Arc::<Asked>::default();
+    let (up, down, asks) = (wire.clone(), wire.clone(), asked.clone());
+    thread::spawn(move || read_requests(&up, from_client, &asks, &requests));
+    thread::spawn(move || read_responses(&down, from_broker, &asked, &responses));
+    let (up, down) = (wire.clone(), wire.clone());
+    thread::spawn(move || write(&up, broker, to_broker));
+    thread::spawn(move || write(&down, client, to_client));
     Ok(())
 }
 
-/// Requests come as frames, so that one can be told from another.
-fn read_frames(wire: &Wire, mut from: TcpStream, to: &Sender<Parcel>) {
+/// Requests come as whole frames, so that one can be told from another and damaged.
+fn read_requests(wire: &Wire, mut from: TcpStream, asked: &Asked, to: &Sender<Parcel>) {
     loop {
         let mut frame = vec![0; 4];
         if from.read_exact(&mut frame).is_err() {
             return;
         }
-        // Under TLS this is no length: forward what comes.
-        let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
-        if length > 256 << 20 {
-            if to.send((wire.due(), frame)).is_ok() {
+        let length = number(&frame) as usize;
+        if length > NO_LENGTH {
+            if to.send((wire.due(), frame, None)).is_ok() {
                 read_bytes(wire, from, to);
             }
             return;
@@ -156,28 +179,77 @@ fn read_frames(wire: &Wire, mut from: TcpStream, to: &Sender<Parcel>) {
             return;
         }
         wire.touch(&mut frame[4..]);
-        if to.send((wire.due(), frame)).is_err() {
+        // API key, version, correlation id.
+        let kind = (length >= 8).then(|| {
+            let key = i16::from_be_bytes([frame[4], frame[5]]);
+            asked.lock().unwrap_or_else(PoisonError::into_inner).insert(number(&frame[8..]) as i32, key);
+            Kind::Request(key)
+        });
+        if to.send((wire.due(), frame, kind)).is_err() {
             return;
         }
     }
 }
 
-fn read_bytes(wire: &Wire, mut from: TcpStream, to: &Sender<Parcel>) {
+/// Answers go on as they come; where one begins is known by its length, and what it answers by its correlation id.
+fn read_responses(wire: &Wire, from: TcpStream, asked: &Asked, to: &Sender<Parcel>) {
+    let mut from = BufReader::with_capacity(64 << 10, from);
+    loop {
+        let mut head = vec![0; 4];
+        if from.read_exact(&mut head).is_err() {
+            return;
+        }
+        let length = number(&head) as usize;
+        if !(4..=NO_LENGTH).contains(&length) {
+            if to.send((wire.due(), head, None)).is_ok() {
+                read_bytes(wire, from, to);
+            }
+            return;
+        }
+        head.resize(8, 0);
+        if from.read_exact(&mut head[4..]).is_err() {
+            return;
+        }
+        let key = asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&(number(&head[4..]) as i32));
+        let (mut piece, mut kind, mut rest) = (head, key.map(Kind::Response), length - 4);
+        loop {
+            // An answer without a body is sent as it is: waiting for more would be waiting for the next one.
+            let more: &[u8] = if rest == 0 { &[] } else { from.fill_buf().unwrap_or_default() };
+            let taken = more.len().min(rest);
+            piece.extend_from_slice(&more[..taken]);
+            if to.send((wire.due(), std::mem::take(&mut piece), kind.take())).is_err() || (taken == 0 && rest > 0) {
+                return;
+            }
+            from.consume(taken);
+            rest -= taken;
+            if rest == 0 {
+                break;
+            }
+        }
+    }
+}
+
+fn read_bytes(wire: &Wire, mut from: impl Read, to: &Sender<Parcel>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if to.send((wire.due(), buffer[..length].to_vec())).is_err() {
+        if to.send((wire.due(), buffer[..length].to_vec(), None)).is_err() {
             return;
         }
     }
 }
 
-fn write(mut to: TcpStream, parcels: Receiver<Parcel>) {
-    for (due, bytes) in parcels {
+fn write(wire: &Wire, mut to: TcpStream, parcels: Receiver<Parcel>) {
+    for (due, bytes, begins) in parcels {
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        if to.write_all(&bytes).is_err() {
+        let goes_on = begins.is_none_or(|kind| wire.holds.pass(kind));
+        if !goes_on || to.write_all(&bytes).is_err() {
             break;
         }
     }
     // The other side has closed, or this one has: both end.
     let _ = to.shutdown(Shutdown::Both);
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }

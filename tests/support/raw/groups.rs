@@ -1,9 +1,14 @@
-//! Committed positions of consumer groups, written and read without joining.
+//! Committed positions of consumer groups, written, read and deleted without joining, and how their coordinator sees them.
 
 use std::collections::BTreeMap;
 
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::{DeleteGroupsRequest, OffsetCommitRequest, OffsetFetchRequest};
+use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponsePartition;
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, FindCoordinatorRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest,
+};
 
 use super::{Client, Result, accepted, name_of, text};
 
@@ -30,6 +35,19 @@ impl Client {
 
     /// Every committed position of a group with its metadata, by topic and partition; empty when it has none.
     pub fn committed(&self, group: &str) -> Result<BTreeMap<(String, i32), (i64, String)>> {
+        self.positions(group, |p| (p.committed_offset, p.metadata.map(|m| m.to_string()).unwrap_or_default()))
+    }
+
+    /// Leader epochs committed beside a group's positions; −1 where the committer told none.
+    pub fn committed_epochs(&self, group: &str) -> Result<BTreeMap<(String, i32), i32>> {
+        self.positions(group, |p| p.committed_leader_epoch)
+    }
+
+    fn positions<T>(
+        &self,
+        group: &str,
+        what: impl Fn(OffsetFetchResponsePartition) -> T,
+    ) -> Result<BTreeMap<(String, i32), T>> {
         let request = OffsetFetchRequest::default().with_group_id(name_of(group)).with_topics(None);
         self.again(|| {
             let answer = self.ask_coordinator(0, group, &request, 7)?;
@@ -38,9 +56,7 @@ impl Client {
             for topic in answer.topics {
                 for partition in topic.partitions.into_iter().filter(|p| p.committed_offset >= 0) {
                     accepted(partition.error_code, format_args!("positions of {group}"))?;
-                    let metadata = partition.metadata.map(|m| m.to_string()).unwrap_or_default();
-                    let at = (topic.name.to_string(), partition.partition_index);
-                    all.insert(at, (partition.committed_offset, metadata));
+                    all.insert((topic.name.to_string(), partition.partition_index), what(partition));
                 }
             }
             Ok(all)
@@ -53,6 +69,38 @@ impl Client {
         self.again(|| {
             let answer = self.ask_coordinator(0, group, &request, 2)?;
             answer.results.iter().try_for_each(|g| accepted(g.error_code, format_args!("delete {group}")))
+        })
+    }
+
+    /// Deletes one position of a group without members.
+    pub fn delete_offset(&self, group: &str, topic: &str, partition: i32) -> Result<()> {
+        let which = OffsetDeleteRequestPartition::default().with_partition_index(partition);
+        let which = OffsetDeleteRequestTopic::default().with_name(name_of(topic)).with_partitions(vec![which]);
+        let request = OffsetDeleteRequest::default().with_group_id(name_of(group)).with_topics(vec![which]);
+        self.again(|| {
+            let answer = self.ask_coordinator(0, group, &request, 0)?;
+            let codes = answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+            let mut codes = std::iter::once(answer.error_code).chain(codes);
+            codes.try_for_each(|code| accepted(code, format_args!("delete {topic}/{partition} of {group}")))
+        })
+    }
+
+    /// The state of a group as its coordinator lists it (`Empty`, `Stable`, …); `None` when there is no such group.
+    pub fn group_state(&self, group: &str) -> Result<Option<String>> {
+        self.again(|| {
+            let answer = self.ask_coordinator(0, group, &ListGroupsRequest::default(), 4)?;
+            accepted(answer.error_code, "list of groups")?;
+            Ok(answer.groups.iter().find(|g| g.group_id.as_str() == group).map(|g| g.group_state.to_string()))
+        })
+    }
+
+    /// The broker that coordinates a group.
+    pub fn coordinator(&self, group: &str) -> Result<i32> {
+        let find = FindCoordinatorRequest::default().with_key(text(group)).with_key_type(0);
+        self.again(|| {
+            let found = self.ask_any(&find, 3)?;
+            accepted(found.error_code, format_args!("coordinator of {group}"))?;
+            Ok(found.node_id.0)
         })
     }
 }

@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
-use kafka_protocol::messages::{AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::{
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, TxnOffsetCommitRequest,
+};
 
 use super::super::batch::Batch;
-use super::{Client, Failure, Result, accepted, name_of};
+use super::{Client, Failure, Result, accepted, name_of, text};
 
 /// An idempotent producer: a batch given again after a broken connection lands once.
 #[derive(Debug)]
@@ -104,6 +109,41 @@ impl Transaction<'_, '_> {
             self.partitions.push(at);
         }
         self.producer.append(Some(&id), topic, partition, batch)
+    }
+
+    /// Commits positions of a group without members as part of the transaction: pending until it ends.
+    pub fn commit_offsets(&mut self, group: &str, at: &[(&str, i32, i64)], metadata: &str) -> Result<()> {
+        let (client, producer) = (self.producer.client, self.producer.id.into());
+        let id = self.producer.transactional.clone().unwrap_or_default();
+        let request = AddOffsetsToTxnRequest::default()
+            .with_transactional_id(name_of(&id))
+            .with_producer_id(producer)
+            .with_producer_epoch(self.producer.epoch)
+            .with_group_id(name_of(group));
+        client.again(|| {
+            let answer = client.ask_coordinator(1, &id, &request, 3)?;
+            accepted(answer.error_code, format_args!("positions of {group} into transaction {id}"))
+        })?;
+        let topic = |(topic, partition, offset): &(&str, i32, i64)| {
+            let partition = TxnOffsetCommitRequestPartition::default()
+                .with_partition_index(*partition)
+                .with_committed_offset(*offset)
+                .with_committed_metadata(Some(text(metadata)));
+            TxnOffsetCommitRequestTopic::default().with_name(name_of(topic)).with_partitions(vec![partition])
+        };
+        // Version 3, as below: the coordinator of the group does not ask the transaction's.
+        let request = TxnOffsetCommitRequest::default()
+            .with_transactional_id(name_of(&id))
+            .with_group_id(name_of(group))
+            .with_producer_id(producer)
+            .with_producer_epoch(self.producer.epoch)
+            .with_generation_id(-1)
+            .with_topics(at.iter().map(topic).collect());
+        client.again(|| {
+            let answer = client.ask_coordinator(0, group, &request, 3)?;
+            let mut partitions = answer.topics.iter().flat_map(|t| &t.partitions);
+            partitions.try_for_each(|p| accepted(p.error_code, format_args!("transactional commit of {group}")))
+        })
     }
 
     /// Commits it: its records become visible.
