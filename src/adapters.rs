@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{ClusterConfig, Config, LinkConfig};
-use crate::librdkafka::{ClusterAccess, RdLedgerStore, RdLedgers};
+use crate::librdkafka::{ClusterAccess, RdCommitFeed, RdLedgerStore, RdLedgers};
 use crate::link::{SourceSide, TargetSide};
 use crate::model::LinkName;
 use crate::runtime::memory::MemoryBudget;
@@ -37,6 +37,7 @@ pub fn sides(
         records: Arc::new(FetchSource::new(from.clone(), budget.clone(), scope.child(), fetch)),
         points: Arc::new(Points::new(from.clone())),
         groups: Arc::new(from),
+        commits: Arc::new(RdCommitFeed(access(&link.source))),
         ledgers: Arc::new(RdLedgers(access(&link.source))),
     };
     let access = access(&link.target);

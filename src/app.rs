@@ -10,6 +10,7 @@ use crate::adapters;
 use crate::config::{Config, LinkConfig};
 use crate::http::{Links, Server};
 use crate::link::{Link, LinkSettings, Order, absent};
+use crate::metadata::groups::GroupRules;
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
 use crate::policy::selection::{InvalidPattern, Patterns, Selection};
@@ -120,7 +121,13 @@ fn link_settings(name: &LinkName, config: &LinkConfig) -> Result<LinkSettings, I
             exclude_configs: Patterns::new(&config.exclude_configs)?,
             deletion_grace: config.deletion_grace,
         },
-        groups: Selection::new(&config.groups, &config.exclude_groups)?,
+        groups: GroupRules {
+            selection: Selection::new(&config.groups, &config.exclude_groups)?,
+            consistency: config.consistency,
+            no_position: config.no_position,
+            deletions: config.group_deletions,
+            deletion_grace: config.deletion_grace,
+        },
         start: config.start,
         retention_overtook: config.retention_overtook,
         rate_limit_bytes: config.rate_limit_bytes,

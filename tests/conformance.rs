@@ -8,10 +8,10 @@ use support::raw::{Client, Transaction};
 use support::{record, shared_source, unique};
 use tokio::task::block_in_place;
 use twinlog::batch::Record;
-use twinlog::endpoint::conformance::{OpenTransaction, Stage, ledger, points, reading, writing};
+use twinlog::endpoint::conformance::{OpenTransaction, Stage, commits, ledger, points, reading, writing};
 use twinlog::endpoint::{Catalog, PointReader, Security, Sink, Source, TopicAdmin};
 use twinlog::ledger::topics;
-use twinlog::librdkafka::{ClusterAccess, RdLedgerStore};
+use twinlog::librdkafka::{ClusterAccess, RdCommitFeed, RdLedgerStore};
 use twinlog::model::{LinkName, Offset, OffsetRange, TopicPartition};
 use twinlog::runtime::memory::MemoryBudget;
 use twinlog::runtime::tasks::TaskScope;
@@ -134,14 +134,18 @@ async fn the_batches_plane_looks_at_places_as_every_point_reader_must() {
     points::all(&Wire::new()).await;
 }
 
+fn access() -> ClusterAccess {
+    let (alias, bootstrap) = ("paris".to_owned(), shared_source().bootstrap());
+    ClusterAccess { alias, bootstrap, security: Security::default() }
+}
+
 /// An unused ledger.
 async fn new_ledger(cluster: &Cluster) -> RdLedgerStore {
     let link = LinkName::from(unique("conformance"));
     for spec in topics::specs(&link, 1) {
         cluster.create_topic(&spec).await.expect("a topic of the ledger is created");
     }
-    let (alias, bootstrap) = ("paris".to_owned(), shared_source().bootstrap());
-    RdLedgerStore::new(ClusterAccess { alias, bootstrap, security: Security::default() }, &link)
+    RdLedgerStore::new(access(), &link)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,4 +154,12 @@ async fn librdkafka_keeps_a_ledger_as_every_store_must() {
     let new = || new_ledger(&cluster);
     let (a, b, c, d, e) = (new().await, new().await, new().await, new().await, new().await);
     ledger::all(&[&a, &b, &c, &d, &e]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn librdkafka_hears_commits_as_every_feed_must() {
+    let (cluster, topic) = (Wire::new().cluster, unique("commits"));
+    block_in_place(|| shared_source().client().create_topic(&topic, 1, &[])).unwrap();
+    let (feed, at) = (RdCommitFeed(access()), TopicPartition::new(&topic, 0));
+    commits::all(&commits::CommitStage { feed: &feed, catalog: &cluster, groups: &cluster, at }).await;
 }

@@ -31,6 +31,8 @@ Exit codes: 0 done · 1 failed, or refused · 2 wrong usage or configuration · 
 pub(super) enum Verb {
     /// Run the links of the configuration until SIGTERM or Ctrl-C; a second one leaves at once, and still loses nothing
     Run,
+    /// Show the consumer groups of a link, how their positions stand, and what a switch-over now would cost them
+    Groups(Groups),
     #[command(flatten)]
     Ask(Ask),
     #[command(flatten)]
@@ -44,8 +46,6 @@ pub(super) enum Ask {
     Status(Status),
     /// Translate a group's positions, or one offset, to the other cluster
     Translate(Translate),
-    /// Show the consumer groups of a link and how their positions stand
-    Groups(Groups),
 }
 
 /// Verbs that make a link do something: now where a daemon runs it, else from its next start on.
@@ -93,11 +93,34 @@ pub(super) struct Translate {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Groups {
+    #[command(subcommand)]
+    pub(super) verb: Option<GroupVerb>,
+    #[arg(value_parser = link, required = true)]
+    pub(super) link: Option<LinkName>,
+    /// Each partition of this group, instead of all groups
+    #[arg(long)]
+    pub(super) group: Option<GroupId>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum GroupVerb {
+    /// Take a group back that an application on the target had taken over: it follows the source again
+    Resync(Resync),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resync {
     #[arg(value_parser = link)]
     pub(super) link: LinkName,
-    /// Each partition of this group, instead of all groups
-    pub(super) group: Option<GroupId>,
+    pub(super) group: GroupId,
+    /// Only say what that would change
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -158,6 +181,13 @@ impl OrderVerb {
                 (asked.link, Order::Resolve { target: asked.target, decision }, asked.json)
             }
         }
+    }
+}
+
+impl Resync {
+    /// To which link, what, and whether the answer is to be JSON.
+    pub(super) fn order(self) -> (LinkName, Order, bool) {
+        (self.link, Order::Resync { group: self.group, dry_run: self.dry_run }, self.json)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::table::{Table, grouped, known};
-use crate::link::report::{GroupReport, TranslateReport};
+use crate::link::report::{CostReport, GroupReport, TranslateReport};
 use crate::model::{Offset, TopicPartition};
 
 /// One line per group.
@@ -11,27 +11,43 @@ pub(super) fn all(groups: &[GroupReport]) -> String {
     if groups.is_empty() {
         return "no groups\n".to_owned();
     }
-    let mut table = Table::new(&["GROUP", "VERDICT", "PARTITIONS", "SYNCED"]);
+    let mut table = Table::new(&["GROUP", "VERDICT", "PARTITIONS", "RE-READ", "SKIP", "AT RISK"]);
     for group in groups {
-        let on_target = group.partitions.iter().filter(|partition| partition.target_offset.is_some()).count();
-        let count = group.partitions.len();
-        table.row(vec![group.group.to_string(), group.verdict.clone(), count.to_string(), on_target.to_string()]);
+        let cost = |part: fn(&CostReport) -> i64| known(group.cost.as_ref().map(part));
+        table.row(vec![
+            group.group.to_string(),
+            group.verdict.clone(),
+            group.partitions.len().to_string(),
+            cost(|cost| cost.re_read_records),
+            cost(|cost| cost.skip_records),
+            cost(|cost| cost.at_risk_records),
+        ]);
+        notes(group).for_each(|note| table.note(note));
     }
-    table.render()
+    format!("{}RE-READ, SKIP, AT RISK: records, if applications switched over now\n", table.render())
 }
 
 /// One line per partition of a group.
 pub(super) fn one(group: &GroupReport) -> String {
-    let mut table = Table::new(&["PARTITION", "SOURCE OFFSET", "TARGET OFFSET", "VERDICT"]);
+    let mut table = Table::new(&["PARTITION", "SOURCE OFFSET", "TARGET OFFSET", "VERDICT", "RE-READ", "SKIP"]);
     for partition in &group.partitions {
         table.row(vec![
             partition.source.to_string(),
-            grouped(partition.source_offset.0),
+            known(partition.source_offset.map(|offset| offset.0)),
             known(partition.target_offset.map(|offset| offset.0)),
             partition.verdict.clone(),
+            grouped(partition.re_read_records),
+            grouped(partition.skip_records),
         ]);
     }
-    format!("{}: {}\n{}", group.group, group.verdict, table.render())
+    let notes: String = notes(group).map(|note| format!("  {note}\n")).collect();
+    format!("{}: {}\n{notes}{}", group.group, group.verdict, table.render())
+}
+
+fn notes(group: &GroupReport) -> impl Iterator<Item = String> {
+    let cut: Vec<String> = group.cut_without.iter().map(ToString::to_string).collect();
+    let partial = (!cut.is_empty()).then(|| format!("partial cut without {}", cut.join(", ")));
+    group.detail.clone().into_iter().chain(partial)
 }
 
 /// A group's position in one partition, and where that is on the target.

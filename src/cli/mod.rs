@@ -25,7 +25,7 @@ use clap::Parser as _;
 use crate::config::{Config, Environment};
 use crate::link::Order;
 use crate::model::LinkName;
-use args::{Cli, Verb};
+use args::{Cli, GroupVerb, Groups, Verb};
 use daemon::Daemon;
 use failed::{Exit, Failed};
 
@@ -87,18 +87,37 @@ where
             run(config).await.map_err(|message| Failed::new(Exit::Failed, message))
         }
         Verb::Ask(asked) => verbs::ask(&Daemon::of(&file, environment)?, asked, out).await,
-        Verb::Order(verb) => {
-            let (link, order, json) = verb.order();
-            let done = match verbs::order(&Daemon::of(&file, environment)?, &link, &order).await {
-                Err(failed) if failed.exit == Exit::Unreachable => {
-                    let config = Config::load(&file, environment)?;
-                    absent(config, link, order).await.map_err(|message| {
-                        Failed::new(Exit::Failed, format!("no daemon answers, and without one: {message}"))
-                    })?
-                }
-                answered => answered?,
-            };
-            verbs::print_done(done, json, out)
+        Verb::Groups(Groups { verb: None, link: Some(link), group, json }) => {
+            verbs::groups(&Daemon::of(&file, environment)?, &link, group.as_ref(), json, out).await
         }
+        Verb::Groups(Groups { verb: None, link: None, .. }) => unreachable!("the parser asks for a link"),
+        Verb::Groups(Groups { verb: Some(GroupVerb::Resync(resync)), .. }) => {
+            obey(resync.order(), file, environment, out, absent).await
+        }
+        Verb::Order(verb) => obey(verb.order(), file, environment, out, absent).await,
     }
+}
+
+/// Gives an order to the daemon, or, where none answers, to the ledger.
+async fn obey<A, G>(
+    (link, order, json): (LinkName, Order, bool),
+    file: PathBuf,
+    environment: &Environment,
+    out: &mut impl Write,
+    absent: A,
+) -> Result<(), Failed>
+where
+    A: FnOnce(Config, LinkName, Order) -> G,
+    G: Future<Output = Result<String, String>>,
+{
+    let done = match verbs::order(&Daemon::of(&file, environment)?, &link, &order).await {
+        Err(failed) if failed.exit == Exit::Unreachable => {
+            let config = Config::load(&file, environment)?;
+            absent(config, link, order).await.map_err(|message| {
+                Failed::new(Exit::Failed, format!("no daemon answers, and without one: {message}"))
+            })?
+        }
+        answered => answered?,
+    };
+    verbs::print_done(done, json, out)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::table::{Table, bytes, grouped, known, seconds};
-use crate::link::report::{LinkReport, PartitionReport};
+use crate::link::report::{GroupsReport, LinkReport, PartitionReport};
 use crate::model::{PartitionState, ProtectionLevel};
 
 /// Every link, one under the other. `before` is what was reported how long ago, for throughput.
@@ -29,6 +29,7 @@ fn render_link(link: &LinkReport, before: Option<(&LinkReport, Duration)>) -> St
     let limit = link.rate_limit_bytes.map_or_else(|| "none".to_owned(), |rate| format!("{}/s", bytes(rate)));
     let memory = (bytes(link.memory_used_bytes), bytes(link.memory_budget_bytes));
     text.push_str(&format!("  limit: {limit}; memory: {} of {}\n", memory.0, memory.1));
+    text.push_str(&groups(&link.groups));
     for problem in &link.problems {
         text.push_str(&format!("  problem: {problem}\n"));
     }
@@ -39,6 +40,25 @@ fn render_link(link: &LinkReport, before: Option<(&LinkReport, Duration)>) -> St
         let table = partitions(&link.partitions).render();
         text.push('\n');
         text.extend(table.lines().map(|line| format!("  {line}\n")));
+    }
+    text
+}
+
+fn groups(groups: &GroupsReport) -> String {
+    if groups.verdicts.is_empty() {
+        return String::new();
+    }
+    let verdicts: Vec<String> = groups.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
+    let cost = groups.cost;
+    let mut text = format!("  groups: {}; {}\n", verdicts.join(", "), groups.way);
+    text.push_str(&format!(
+        "  if applications switched over now: {} records re-read, {} skipped, {} at risk without a position\n",
+        grouped(cost.re_read_records),
+        grouped(cost.skip_records),
+        grouped(cost.at_risk_records),
+    ));
+    if !groups.cut_without.is_empty() {
+        text.push_str(&format!("  partial cut without {}\n", groups.cut_without.join(", ")));
     }
     text
 }

@@ -114,6 +114,9 @@ dr: running  paris (a1) → lyon (b2)
   4 partitions: 2 replicating, 1 waiting, 1 HALTED
   lag: 12,345 records, 1m 12s (45 held back by open transactions); unknown for 1 of the partitions
   limit: none; memory: 1.0 MiB of 16.0 MiB
+  groups: 11 synced, 1 taken over, 1 waiting for the mirror; following __consumer_offsets
+  if applications switched over now: 3 records re-read, 2 skipped, 40 at risk without a position
+  partial cut without payments/0 (halted)
   problem: topic audit cannot be created: the target refuses 3 replicas; set replication_factor
   note: message.timestamp.type is LogAppendTime at the source but CreateTime on the target: audit
 
@@ -236,18 +239,22 @@ async fn groups_are_listed_with_their_verdicts() {
     assert_eq!(
         printed("groups dr").await,
         "\
-GROUP        VERDICT     PARTITIONS  SYNCED
-billing      synced      2           1
-odd group/1  taken over  1           1
+GROUP        VERDICT                 PARTITIONS  RE-READ  SKIP  AT RISK
+billing      waiting for the mirror  2           3        0     0
+    partial cut without payments/0
+odd group/1  taken over              1           -        -     -
+    it has members on the target
+RE-READ, SKIP, AT RISK: records, if applications switched over now
 "
     );
     assert_eq!(
-        printed("groups dr billing").await,
+        printed("groups dr --group billing").await,
         "\
-billing: synced
-PARTITION  SOURCE OFFSET  TARGET OFFSET  VERDICT
-orders/0   500            505            synced
-orders/1   1,001          -              waiting for the mirror
+billing: waiting for the mirror
+  partial cut without payments/0
+PARTITION  SOURCE OFFSET  TARGET OFFSET  VERDICT                 RE-READ  SKIP
+orders/0   500            505            synced                  0        0
+orders/1   1,001          -              waiting for the mirror  3        0
 "
     );
     let json: serde_json::Value = serde_json::from_str(&printed("groups dr --json").await).unwrap();
@@ -267,6 +274,8 @@ async fn verbs_reach_the_link_and_say_what_is_true_then() {
         ("resolve dr payments/0 --adopt", resolve(Resolution::Adopt)),
         ("resolve dr payments/0 --resend", resolve(Resolution::Resend)),
         ("resolve dr payments/0 --skip-loss", resolve(Resolution::SkipLoss)),
+        ("groups resync dr billing", Order::Resync { group: "billing".into(), dry_run: false }),
+        ("groups resync dr billing --dry-run", Order::Resync { group: "billing".into(), dry_run: true }),
     ];
     for (verb, order) in &orders {
         let (out, ended) = run(&link, verb).await;

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::args::{Ask, Groups, Status, Translate, partition};
+use super::args::{Ask, Status, Translate, partition};
 use super::daemon::Daemon;
 use super::failed::{Exit, Failed};
 use super::groups::{self as positions, Translated};
 use super::status as overview;
-use crate::http::{Done, LimitRequest, ResolveRequest};
+use crate::http::{Done, LimitRequest, ResolveRequest, ResyncRequest};
 use crate::link::Order;
 use crate::link::report::{GroupReport, LinkReport, TranslateReport};
 use crate::model::{GroupId, LinkName, Offset, TopicPartition};
@@ -31,7 +31,6 @@ pub(super) async fn ask(daemon: &Daemon, asked: Ask, out: &mut impl Write) -> Re
     match asked {
         Ask::Status(asked) => status(daemon, &asked, out).await,
         Ask::Translate(asked) => translate(daemon, &asked, out).await,
-        Ask::Groups(asked) => groups(daemon, &asked, out).await,
     }
 }
 
@@ -120,9 +119,10 @@ async fn translate_group(daemon: &Daemon, asked: &Translate, out: &mut impl Writ
     let group = group(daemon, &asked.link, &GroupId::from(&asked.what)).await?;
     let mut translated = Vec::with_capacity(group.partitions.len());
     for position in group.partitions {
+        let Some(source_offset) = position.source_offset else { continue };
         // Asked afresh: what was committed on the target may be a pass old.
-        let translation = answer_to(daemon, &asked.link, &position.source, position.source_offset, false).await?;
-        translated.push(Translated { source: position.source, source_offset: position.source_offset, translation });
+        let translation = answer_to(daemon, &asked.link, &position.source, source_offset, false).await?;
+        translated.push(Translated { source: position.source, source_offset, translation });
     }
     if asked.json {
         print_json(out, &translated)?;
@@ -138,17 +138,20 @@ async fn translate_group(daemon: &Daemon, asked: &Translate, out: &mut impl Writ
     }
 }
 
-async fn groups(daemon: &Daemon, asked: &Groups, out: &mut impl Write) -> Result<(), Failed> {
-    if let Some(name) = &asked.group {
-        let group = group(daemon, &asked.link, name).await?;
-        return if asked.json {
-            print_json(out, &group)
-        } else {
-            Ok(out.write_all(positions::one(&group).as_bytes())?)
-        };
+/// Prints all groups of a link, or the positions of one.
+pub(super) async fn groups(
+    daemon: &Daemon,
+    link: &LinkName,
+    one: Option<&GroupId>,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<(), Failed> {
+    if let Some(name) = one {
+        let group = group(daemon, link, name).await?;
+        return if json { print_json(out, &group) } else { Ok(out.write_all(positions::one(&group).as_bytes())?) };
     }
-    let groups: Vec<GroupReport> = daemon.get(&format!("/v1/links/{}/groups", asked.link)).await?;
-    if asked.json { print_json(out, &groups) } else { Ok(out.write_all(positions::all(&groups).as_bytes())?) }
+    let groups: Vec<GroupReport> = daemon.get(&format!("/v1/links/{link}/groups")).await?;
+    if json { print_json(out, &groups) } else { Ok(out.write_all(positions::all(&groups).as_bytes())?) }
 }
 
 /// Makes a link obey; answers with what is true then.
@@ -158,6 +161,10 @@ pub(super) async fn order(daemon: &Daemon, link: &LinkName, order: &Order) -> Re
         Order::Pause => daemon.post(&path("pause"), &()).await?,
         Order::Resume => daemon.post(&path("resume"), &()).await?,
         Order::Limit(rate) => daemon.post(&path("limit"), &LimitRequest { bytes_per_second: *rate }).await?,
+        Order::Resync { group, dry_run } => {
+            let request = ResyncRequest { group: group.clone(), dry_run: *dry_run };
+            daemon.post(&path("groups/resync"), &request).await?
+        }
         Order::Resolve { target, decision } => {
             let request = ResolveRequest { target: target.clone(), decision: *decision };
             daemon.post(&path("resolve"), &request).await?

@@ -8,6 +8,7 @@ use regex::RegexBuilder;
 
 use super::intervals::Intervals;
 use super::section::{Section, expected, from_environment, text};
+pub use crate::policy::group::{Consistency, Deletions, NoPosition};
 pub use crate::policy::naming::Naming;
 pub use crate::policy::resolution::RetentionOvertook;
 pub use crate::policy::start::Start;
@@ -28,6 +29,12 @@ pub struct LinkConfig {
     pub groups: Vec<String>,
     /// Groups to leave alone; beats `groups`.
     pub exclude_groups: Vec<String>,
+    /// When positions may be published on the target.
+    pub consistency: Consistency,
+    /// What a partition that a group reads without a position gets.
+    pub no_position: NoPosition,
+    /// What becomes of positions that the source has deleted.
+    pub group_deletions: Deletions,
     /// Where copying begins in topics that exist when the link is born.
     pub start: Start,
     /// What a topic is called on the target.
@@ -67,6 +74,9 @@ impl LinkConfig {
     /// Longer than a restarted broker takes to learn of the topics there are.
     pub const DELETION_GRACE: Duration = Duration::from_secs(30);
 
+    /// Beyond it, what waits for one partition costs all groups more than what that partition may lack.
+    pub const CUT_LAG_MAX: Duration = Duration::from_secs(10);
+
     pub(super) fn read(mut section: Section<'_>, aliases: &BTreeSet<String>) -> Self {
         let source = cluster(&mut section, "source", aliases);
         let target = cluster(&mut section, "target", aliases);
@@ -84,6 +94,13 @@ impl LinkConfig {
             exclude_topics: patterns(&mut section, "exclude_topics").unwrap_or_default(),
             groups: patterns(&mut section, "groups").unwrap_or_else(|| vec![Self::GROUPS.to_owned()]),
             exclude_groups: patterns(&mut section, "exclude_groups").unwrap_or_default(),
+            consistency: consistency(&mut section),
+            no_position: section
+                .choice("no_position", &[("leave", NoPosition::Leave), ("seed", NoPosition::Seed)])
+                .unwrap_or_default(),
+            group_deletions: section
+                .choice("group_deletions", &[("report", Deletions::Report), ("carry", Deletions::Carry)])
+                .unwrap_or_default(),
             start: start(&mut section).unwrap_or_default(),
             naming: naming(&mut section).unwrap_or_default(),
             plane: section.choice("plane", &[("auto", Plane::Auto), ("batches", Plane::Batches)]).unwrap_or_default(),
@@ -107,6 +124,16 @@ impl LinkConfig {
         section.finish();
         link
     }
+}
+
+fn consistency(section: &mut Section<'_>) -> Consistency {
+    let lag_max = section.duration("cut_lag_max", Duration::from_secs(1)..=Duration::from_secs(3600));
+    let cut = Consistency::Cut { lag_max: lag_max.unwrap_or(LinkConfig::CUT_LAG_MAX) };
+    let chosen = section.choice("consistency", &[("cut", cut), ("latest", Consistency::Latest)]).unwrap_or(cut);
+    if chosen == Consistency::Latest && lag_max.is_some() {
+        section.refuse("cut_lag_max", "says something only with consistency = \"cut\"");
+    }
+    chosen
 }
 
 fn cluster(section: &mut Section<'_>, key: &'static str, aliases: &BTreeSet<String>) -> Option<String> {

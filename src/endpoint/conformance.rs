@@ -3,6 +3,7 @@
 //! Each suite is an async function that panics with the truth that was broken. Compiled for tests and with the feature
 //! `test-util` only.
 
+pub mod commits;
 pub mod ledger;
 pub mod points;
 pub mod reading;
@@ -78,5 +79,13 @@ mod tests {
         let cluster = MemoryCluster::new("memory");
         let stores = ["a", "b", "c", "d", "e"].map(|link| cluster.ledger(link));
         ledger::all(&stores.each_ref().map(|store| store as _)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_cluster_in_memory_is_heard_as_every_feed_must() {
+        let cluster = MemoryCluster::new("memory");
+        cluster.create("orders", 1, &[]);
+        let at = TopicPartition::new("orders", 0);
+        commits::all(&commits::CommitStage { feed: &cluster, catalog: &cluster, groups: &cluster, at }).await;
     }
 }

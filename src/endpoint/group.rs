@@ -67,6 +67,15 @@ pub trait GroupReader: Send + Sync {
     /// Committed positions of many groups, one answer per group in the same order, in one request per coordinator. A
     /// group that its coordinator does not know has none.
     async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<ReadOffsets>>;
+    /// The partitions that the members of groups are assigned now; one answer per group in the same order. The protocol
+    /// is [`GroupProtocol::Classic`] or [`GroupProtocol::Consumer`].
+    async fn assignments(&self, of: &[(GroupId, GroupProtocol)]) -> Vec<Result<BTreeSet<TopicPartition>>> {
+        vec![Ok(BTreeSet::new()); of.len()]
+    }
+    /// Start
+    async fn share_starts(&self, of: &[GroupId]) -> Vec<Result<BTreeMap<TopicPartition, Offset>>> {
+        vec![Ok(BTreeMap::new()); of.len()]
+    }
 }
 
 /// Writes groups; target side only.
@@ -76,6 +85,11 @@ pub trait GroupWriter: Send + Sync {
     /// refuses it while the group has members: `GroupBusy`. Durable when it returns `Ok`; after an error some of the
     /// positions may stand.
     async fn commit_offsets(&self, group: &GroupId, offsets: &GroupOffsets) -> Result<()>;
+    /// Deletes
+    async fn delete_offsets(&self, group: &GroupId, of: &BTreeSet<TopicPartition>) -> Result<()> {
+        let _ = (group, of);
+        Ok(())
+    }
     /// How long an unused position is kept: the shortest `offsets.retention.minutes` of the brokers.
     async fn offsets_retention(&self) -> Result<Duration>;
 }

@@ -2,8 +2,7 @@
 //!
 //! Adapters (`wire`, `librdkafka`, the in-memory cluster of `endpoint::memory`) implement them; the rooms above know nothing
 //! else of a cluster. The source side is only ever handed [`Catalog`], [`Source`], [`PointReader`], [`GroupReader`] and
-//! [`CommitFeed`]:
-//! that Twinlog needs only read rights there is a matter of types.
+//! [`CommitFeed`]: that Twinlog needs only read rights there is a matter of types.
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;

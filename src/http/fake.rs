@@ -7,7 +7,9 @@ use async_trait::async_trait;
 
 use super::{Links, Server};
 use crate::endpoint::Secret;
-use crate::link::report::{GroupPartitionReport, GroupReport, LinkReport, PartitionReport, TranslateReport};
+use crate::link::report::{
+    CostReport, GroupPartitionReport, GroupReport, GroupsReport, LinkReport, PartitionReport, TranslateReport,
+};
 use crate::link::{LinkControl, Order};
 use crate::model::{Halt, HaltReason, Offset, PartitionState, ProtectionLevel, TopicPartition};
 use crate::runtime::tasks::TaskScope;
@@ -110,6 +112,17 @@ pub(crate) fn report() -> LinkReport {
         notices: vec![
             "message.timestamp.type is LogAppendTime at the source but CreateTime on the target: audit".into(),
         ],
+        groups: GroupsReport {
+            way: "following __consumer_offsets".into(),
+            verdicts: [
+                ("synced".to_owned(), 11),
+                ("waiting for the mirror".to_owned(), 1),
+                ("taken over".to_owned(), 1),
+            ]
+            .into(),
+            cut_without: vec!["payments/0 (halted)".into()],
+            cost: CostReport { re_read_records: 3, skip_records: 2, at_risk_records: 40, lost_records: 2 },
+        },
         partitions: vec![
             partition("orders", 0, PartitionState::Replicating { level: ProtectionLevel::Guarded }),
             behind,
@@ -119,23 +132,32 @@ pub(crate) fn report() -> LinkReport {
     }
 }
 
-/// A group that is synced but for one partition, and one that was taken over.
+/// A group that waits in one partition, and one that was taken over.
 pub(crate) fn groups() -> Vec<GroupReport> {
     let position = |number, offset: i64, target: Option<i64>, verdict: &str| GroupPartitionReport {
         source: TopicPartition::new("orders", number),
-        source_offset: Offset(offset),
+        source_offset: Some(Offset(offset)),
         target_offset: target.map(Offset),
         verdict: verdict.into(),
+        re_read_records: 3 * i64::from(number),
+        skip_records: 0,
     };
+    let cost = CostReport { re_read_records: 3, ..CostReport::default() };
     vec![
         GroupReport {
             group: "billing".into(),
-            verdict: "synced".into(),
+            verdict: "waiting for the mirror".into(),
+            detail: None,
+            cut_without: vec![TopicPartition::new("payments", 0)],
+            cost: Some(cost),
             partitions: vec![position(0, 500, Some(505), "synced"), position(1, 1001, None, "waiting for the mirror")],
         },
         GroupReport {
             group: "odd group/1".into(),
             verdict: "taken over".into(),
+            detail: Some("it has members on the target".into()),
+            cut_without: Vec::new(),
+            cost: None,
             partitions: vec![position(0, 600, Some(605), "taken over")],
         },
     ]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::registry::Links;
-use crate::link::report::{LinkReport, PartitionReport};
+use crate::link::report::{GroupReport, LinkReport, PartitionReport};
 use crate::model::{HaltReason, PartitionState, ProtectionLevel};
 use crate::telemetry::metrics::{Gauges, families};
 
@@ -25,12 +25,9 @@ pub(super) fn of(links: &Links, keeps_partitions: bool) -> Gauges {
         of_link(&gauges, &report);
         of_partitions(&gauges, &report);
         of_lag(&gauges, &report, keeps_partitions);
-        let mut verdicts: BTreeMap<String, u32> = BTreeMap::new();
-        for group in link.groups().unwrap_or_default() {
-            *verdicts.entry(head(&group.verdict).to_owned()).or_default() += 1;
-        }
-        for (verdict, count) in verdicts {
-            gauges.set(families::GROUPS, &[("link", report.link.as_str()), ("verdict", &verdict)], f64::from(count));
+        of_groups(&gauges, &report);
+        if keeps_partitions {
+            link.groups().unwrap_or_default().iter().for_each(|group| of_group(&gauges, &report, group));
         }
     }
     gauges
@@ -79,6 +76,27 @@ fn of_partitions(gauges: &Gauges, report: &LinkReport) {
     for (reason, count) in halted {
         gauges.set(families::HALTED, &[link, ("reason", &reason)], f64::from(count));
     }
+}
+
+fn of_groups(gauges: &Gauges, report: &LinkReport) {
+    let (link, groups) = (("link", report.link.as_str()), &report.groups);
+    for (verdict, count) in &groups.verdicts {
+        gauges.set(families::GROUPS, &[link, ("verdict", verdict)], *count as f64);
+    }
+    gauges.set(families::GROUPS_RE_READ, &[link], groups.cost.re_read_records as f64);
+    gauges.set(families::GROUPS_SKIP, &[link], groups.cost.skip_records as f64);
+    gauges.set(families::GROUPS_AT_RISK, &[link], groups.cost.at_risk_records as f64);
+    gauges.set(families::GROUPS_LOST, &[link], groups.cost.lost_records as f64);
+    gauges.set(families::CUT_WITHOUT, &[link], groups.cut_without.len() as f64);
+    gauges.set(families::GROUPS_FOLLOWED, &[link], f64::from(groups.way.starts_with("following")));
+}
+
+fn of_group(gauges: &Gauges, report: &LinkReport, group: &GroupReport) {
+    let Some(cost) = group.cost else { return };
+    let labels = [("link", report.link.as_str()), ("group", group.group.as_str())];
+    gauges.set(families::GROUP_RE_READ, &labels, cost.re_read_records as f64);
+    gauges.set(families::GROUP_SKIP, &labels, cost.skip_records as f64);
+    gauges.set(families::GROUP_AT_RISK, &labels, cost.at_risk_records as f64);
 }
 
 /// The lag of the partitions that share a series; a value nobody knows is absent, not zero.

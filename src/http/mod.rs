@@ -12,6 +12,7 @@
 //! | `POST /v1/links/{link}/pause`, `…/resume` | [`Done`] |
 //! | `POST /v1/links/{link}/limit` with [`LimitRequest`] | [`Done`] |
 //! | `POST /v1/links/{link}/resolve` with [`ResolveRequest`] | [`Done`] |
+//! | `POST /v1/links/{link}/groups/resync` with [`ResyncRequest`] | [`Done`] |
 //!
 //! Anything else answers with [`Failure`], a sentence. A `POST` is served to whoever has the bearer token, or, where none
 //! is configured, to anybody on a loopback listener; never to a web page.
@@ -44,7 +45,7 @@ pub use answer::{Done, Failure};
 pub use health::Readiness;
 pub use links::TranslateQuery;
 pub use registry::Links;
-pub use verbs::{LimitRequest, ResolveRequest};
+pub use verbs::{LimitRequest, ResolveRequest, ResyncRequest};
 
 use crate::endpoint::Secret;
 use crate::telemetry::metrics::Exporter;
@@ -110,6 +111,7 @@ fn router(state: Served) -> Router {
         .route("/v1/links/{link}/resume", post(verbs::resume))
         .route("/v1/links/{link}/limit", post(verbs::limit))
         .route("/v1/links/{link}/resolve", post(verbs::resolve))
+        .route("/v1/links/{link}/groups/resync", post(verbs::resync))
         .route_layer(from_fn_with_state(state.clone(), authority::check));
     Router::new()
         .route("/metrics", get(metrics))

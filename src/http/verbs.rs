@@ -13,7 +13,7 @@ use super::answer::{Done, Refusal};
 use super::links::find;
 use crate::link::Order;
 use crate::link::report::Resolution;
-use crate::model::{LinkName, TopicPartition};
+use crate::model::{GroupId, LinkName, TopicPartition};
 
 /// Body of `limit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,17 @@ pub struct ResolveRequest {
     pub target: TopicPartition,
     /// What to do about it.
     pub decision: Resolution,
+}
+
+/// Body of `groups/resync`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResyncRequest {
+    /// The group to take back.
+    pub group: GroupId,
+    /// Only say what that would change.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 type Answer = Result<Json<Done>, Refusal>;
@@ -75,4 +86,14 @@ pub(super) async fn resolve(
     find(&served, &link)?;
     let ResolveRequest { target, decision } = body(request)?;
     obey(&served, &link, Order::Resolve { target, decision }).await
+}
+
+pub(super) async fn resync(
+    State(served): State<Arc<Served>>,
+    Path(link): Path<LinkName>,
+    request: Result<Json<ResyncRequest>, JsonRejection>,
+) -> Answer {
+    find(&served, &link)?;
+    let ResyncRequest { group, dry_run } = body(request)?;
+    obey(&served, &link, Order::Resync { group, dry_run }).await
 }

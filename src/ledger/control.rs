@@ -1,6 +1,6 @@
 //! Control records on their way to and from the topic: short text keys, versioned JSON values.
 //!
-//! A value is `{"v":1,…}`. A key of unknown kind or a higher version was written by a newer Twinlog and is refused by
+//! A value is `{"v":2,…}`. A key of unknown kind or a higher version was written by a newer Twinlog and is refused by
 //! name: going on without understanding it could break a promise it made.
 
 use std::fmt;
@@ -17,8 +17,9 @@ use crate::ledger::record::{
 };
 use crate::model::{GroupId, ProducerIdentity, TopicName, TopicPartition};
 
-/// Version of all control values this binary writes, and the highest it reads.
-pub const CONTROL_VERSION: u32 = 1;
+/// Version of all control values this binary writes, and the highest it reads. 2: a group's record says whether it was
+/// taken over; who does not know that would go on writing the group.
+pub const CONTROL_VERSION: u32 = 2;
 
 /// What a control record is about; its text is the compaction key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -106,6 +106,41 @@ pub struct GroupRecord {
     /// Target offsets committed, written after the commit succeeded.
     #[serde(with = "nested")]
     pub confirmed: PartitionOffsets,
+    /// The committers' metadata beside these positions, where there is any: a position that expires is written again
+    /// with it, also when the source is gone.
+    #[serde(with = "nested", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<TopicPartition, String>,
+    /// Those of the positions that the source has none for: seeds, by the link's `no_position` rule.
+    #[serde(with = "nested", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seeded: PartitionOffsets,
+    /// When the target last took a commit of ours; from then on it counts the time until the positions expire.
+    #[serde(default)]
+    pub committed_at_ms: i64,
+    /// Set once the group belongs to an application on the target: not written any more, in neither direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<TakenOver>,
+    /// The last time an operator took the group back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resynced: Option<Resynced>,
+}
+
+/// By what a group was recognized as in use on the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenOver {
+    /// When that was seen.
+    pub at_ms: i64,
+    /// What was seen, as a sentence.
+    pub why: String,
+}
+
+/// An operator's word that a group on the target is to follow the source again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resynced {
+    /// When it was given.
+    pub at_ms: i64,
+    /// The positions on the target then, which the source's replace.
+    #[serde(with = "nested")]
+    pub replaced: PartitionOffsets,
 }
 
 /// A partition that stands still until somebody decides.
@@ -185,25 +220,25 @@ mod nested {
     use super::*;
     use serde::{Deserializer, Serializer};
 
-    type Nested = BTreeMap<TopicName, BTreeMap<i32, Offset>>;
-
-    pub fn serialize<S: Serializer>(offsets: &PartitionOffsets, to: S) -> Result<S::Ok, S::Error> {
-        let mut nested = Nested::new();
-        for (at, offset) in offsets {
-            nested.entry(at.topic.clone()).or_default().insert(at.partition, *offset);
+    pub fn serialize<S: Serializer, T: Serialize>(
+        values: &BTreeMap<TopicPartition, T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut nested: BTreeMap<&TopicName, BTreeMap<i32, &T>> = BTreeMap::new();
+        for (at, value) in values {
+            nested.entry(&at.topic).or_default().insert(at.partition, value);
         }
         nested.serialize(to)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PartitionOffsets, D::Error> {
-        let nested = Nested::deserialize(from)?;
-        Ok(nested
-            .into_iter()
-            .flat_map(|(topic, partitions)| {
-                partitions
-                    .into_iter()
-                    .map(move |(partition, offset)| (TopicPartition { topic: topic.clone(), partition }, offset))
-            })
-            .collect())
+    pub fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<TopicPartition, T>, D::Error> {
+        let nested = BTreeMap::<TopicName, BTreeMap<i32, T>>::deserialize(from)?;
+        let flat = nested.into_iter().flat_map(|(topic, partitions)| {
+            let at = move |partition| TopicPartition { topic: topic.clone(), partition };
+            partitions.into_iter().map(move |(partition, value)| (at(partition), value))
+        });
+        Ok(flat.collect())
     }
 }

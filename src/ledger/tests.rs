@@ -197,7 +197,7 @@ async fn two_that_claim_at_the_same_time_end_with_one_holder() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_newer_twinlog_wrote_is_refused_by_name() {
-    for (key, value) in [("desired", r#"{"v":2,"paused":{}}"#), ("journal/failover", r#"{"v":1}"#)] {
+    for (key, value) in [("desired", r#"{"v":3,"paused":{}}"#), ("journal/failover", r#"{"v":1}"#)] {
         let store = FakeStore::default();
         store.plant(LedgerEntry { key: key.into(), value: Some(value.into()) });
         let error = try_acquire(&store, &TaskScope::new()).await.err().unwrap();
@@ -206,8 +206,8 @@ async fn what_a_newer_twinlog_wrote_is_refused_by_name() {
         assert_eq!(store.claims(), 0, "refused before anybody is fenced");
     }
     let store = FakeStore::default();
-    store.plant(LedgerEntry { key: "desired".into(), value: Some(r#"{"v":2}"#.into()) });
-    assert!(View::read(&store).await.unwrap_err().message.contains("version 2"));
+    store.plant(LedgerEntry { key: "desired".into(), value: Some(r#"{"v":3}"#.into()) });
+    assert!(View::read(&store).await.unwrap_err().message.contains("version 3"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,7 +326,7 @@ fn partitions_nest_under_their_topics_and_any_group_name_makes_a_key() {
     let record = ControlRecord::Seen("team/röd/1".into(), seen);
     let entry = record.to_entry();
     assert_eq!(&entry.key[..], "seen/team/röd/1".as_bytes());
-    let expected = r#"{"at_ms":1,"positions":{"a":{"0":3,"10":3},"b":{"2":3}},"v":1}"#;
+    let expected = r#"{"at_ms":1,"positions":{"a":{"0":3,"10":3},"b":{"2":3}},"v":2}"#;
     assert_eq!(entry.value.as_deref(), Some(expected.as_bytes()));
     assert_eq!(ControlRecord::from_entry(&entry).unwrap(), record);
     let removed = LedgerEntry { value: None, ..entry };

@@ -23,7 +23,7 @@ pub async fn obey(link: &LinkName, target: &TargetSide, order: &Order) -> Result
     let scope = TaskScope::new();
     let outcome = match hold(link, target, &scope).await {
         Ok(ledger) => {
-            let outcome = order::record(order, link, &ledger).await;
+            let outcome = order::record(order, link, &ledger, &*target.groups, None).await;
             // Not given back it would only be waited out.
             let _ = ledger.release().await;
             outcome

@@ -2,9 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::link::report::{GroupPartitionReport, GroupReport, PartitionReport, TranslateReport};
+use crate::link::report::{PartitionReport, TranslateReport};
 use crate::link::session::Session;
-use crate::metadata::groups::{GroupState, GroupVerdict, PositionState, PositionVerdict};
 use crate::model::{Offset, PartitionState, TopicPartition};
 use crate::offsets::Translation;
 use crate::policy::resolution::ways_out;
@@ -39,32 +38,6 @@ fn partition(session: &Session, monitor: &RouteMonitor) -> PartitionReport {
         unanchored: monitor.unanchored.load(Ordering::Relaxed),
         ways_out,
     }
-}
-
-pub(super) fn groups(session: &Session) -> Vec<GroupReport> {
-    session.groups.lock().expect("no panic while held").iter().map(group).collect()
-}
-
-fn group(state: &GroupState) -> GroupReport {
-    GroupReport {
-        group: state.id.clone(),
-        verdict: state.verdict.words(),
-        partitions: state.partitions.iter().map(|p| position(p, &state.verdict)).collect(),
-    }
-}
-
-fn position(state: &PositionState, group: &GroupVerdict) -> GroupPartitionReport {
-    let (target_offset, verdict) = match &state.translated {
-        // What stands on the target is not ours, or not known: no offset is claimed for it.
-        PositionVerdict::At(..) if matches!(group, GroupVerdict::TakenOver | GroupVerdict::Failed(_)) => {
-            (None, group.words())
-        }
-        PositionVerdict::At(_, offset) => (Some(*offset), "synced".to_owned()),
-        PositionVerdict::Waiting => (None, "waiting for the mirror".to_owned()),
-        PositionVerdict::BeforeTheMirror(n) => (None, format!("before the mirror ({n})")),
-        PositionVerdict::NotMirrored => (None, "not mirrored".to_owned()),
-    };
-    GroupPartitionReport { source: state.source.clone(), source_offset: state.offset, target_offset, verdict }
 }
 
 pub(super) fn translate(

@@ -2,7 +2,9 @@
 //! ([`report`]).
 
 pub mod absent;
+mod accounts;
 mod answers;
+mod groups;
 mod order;
 pub mod report;
 mod running;

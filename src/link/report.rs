@@ -1,5 +1,7 @@
 //! What a link tells about itself; the JSON of `/v1/links` and of `--json`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::Resolution;
@@ -27,8 +29,36 @@ pub struct LinkReport {
     pub problems: Vec<String>,
     /// What is otherwise on the target than at the source, on purpose.
     pub notices: Vec<String>,
+    /// The link's groups, summed up.
+    pub groups: GroupsReport,
     /// One row per route, in order of the target partition.
     pub partitions: Vec<PartitionReport>,
+}
+
+/// The groups of a link, summed up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GroupsReport {
+    /// How the source's commits are learnt of: `following __consumer_offsets`, or `polling: …` and why.
+    pub way: String,
+    /// Groups by verdict.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Partitions that positions are not held back for, each with the reason.
+    pub cut_without: Vec<String>,
+    /// What all groups that are not taken over would cost if applications switched over now.
+    pub cost: CostReport,
+}
+
+/// What a switch-over now would cost a group, in records, as far as offsets tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CostReport {
+    /// Read at the source, and read again on the target.
+    pub re_read_records: i64,
+    /// Not read at the source, and passed over on the target.
+    pub skip_records: i64,
+    /// In partitions that the group reads without a position: what its reset rule makes of them is not known here.
+    pub at_risk_records: i64,
+    /// The part of the skipped that the target has deleted while the source still has it.
+    pub lost_records: i64,
 }
 
 /// A route as seen from outside.
@@ -68,8 +98,16 @@ pub struct PartitionReport {
 pub struct GroupReport {
     /// The group.
     pub group: GroupId,
-    /// `synced`, `waiting for the mirror`, `taken over`, `share group`, or `failed: …`.
+    /// The most urgent that applies: `share group`, `taken over`, `type conflict`, `failed`, `gone at the source`,
+    /// `clamped up`, `before the mirror`, `no position`, `waiting for the mirror`, `synced`.
     pub verdict: String,
+    /// What more there is to say, as a sentence.
+    pub detail: Option<String>,
+    /// Partitions that its positions are not held back for: what its work has produced there may be missing.
+    pub cut_without: Vec<TopicPartition>,
+    /// What a switch-over now would cost it; nothing where an application has taken it over.
+    #[serde(flatten)]
+    pub cost: Option<CostReport>,
     /// Each partition's position.
     pub partitions: Vec<GroupPartitionReport>,
 }
@@ -79,12 +117,17 @@ pub struct GroupReport {
 pub struct GroupPartitionReport {
     /// Source partition.
     pub source: TopicPartition,
-    /// Committed at the source.
-    pub source_offset: Offset,
+    /// Committed at the source, if any.
+    pub source_offset: Option<Offset>,
     /// Committed on the target by us, if any.
     pub target_offset: Option<Offset>,
-    /// Verdict of this partition.
+    /// `synced`, `waiting for the mirror`, `before the mirror (n)`, `no position (n at risk)`, `clamped up (n lost)`,
+    /// `gone at the source`, `pending in a transaction`, `not mirrored`, or the group's.
     pub verdict: String,
+    /// Records read at the source that would be read again.
+    pub re_read_records: i64,
+    /// Records not read at the source that would be passed over.
+    pub skip_records: i64,
 }
 
 /// Answer to a translation.

@@ -12,7 +12,7 @@ use crate::ledger::{Acquiring, Claimant};
 use crate::link::order::{self, Order};
 use crate::link::report::{GroupReport, LinkReport, TranslateReport};
 use crate::link::session::Session;
-use crate::link::{LinkControl, LinkSettings, SourceSide, TargetSide, answers, upkeep};
+use crate::link::{LinkControl, LinkSettings, SourceSide, TargetSide, accounts, answers, groups, upkeep};
 use crate::model::{Offset, TopicPartition};
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::retry::Pace;
@@ -202,12 +202,13 @@ impl LinkControl for Link {
                 .map(|s| s.notices.lock().expect("no panic while held").clone())
                 .unwrap_or_default(),
             problems: session.as_ref().map(|s| s.problems()).unwrap_or_default(),
+            groups: session.as_ref().map(|s| accounts::summary(s)).unwrap_or_default(),
             partitions: session.map(|s| answers::partitions(&s)).unwrap_or_default(),
         }
     }
 
     fn groups(&self) -> Result<Vec<GroupReport>, String> {
-        Ok(answers::groups(&*self.running()?))
+        Ok(accounts::groups(&*self.running()?))
     }
 
     fn translate(&self, at: &TopicPartition, offset: Offset, reverse: bool) -> Result<TranslateReport, String> {
@@ -217,8 +218,12 @@ impl LinkControl for Link {
     async fn obey(&self, order: &Order) -> Result<String, String> {
         let session = self.running()?;
         let _turn = session.ordering.lock().await;
-        let sentence = order::record(order, &self.settings.name, &session.ledger).await?;
+        let mirrored = groups::routes(&session);
+        let (target, known) = (&*session.target.groups, Some((&session.groups, &mirrored)));
+        let sentence = order::record(order, &self.settings.name, &session.ledger, target, known).await?;
         match order {
+            // The next pass over the groups sees to it.
+            Order::Resync { .. } => {}
             Order::Pause | Order::Resume => session.apply_whole().await,
             Order::Limit(_) => {
                 let rate = session.ledger.view().desired().rate;

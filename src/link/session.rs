@@ -15,7 +15,7 @@ use crate::ledger::record::{BirthTopics, Observed};
 use crate::ledger::{self, Acquiring, Claimant, Clusters, ControlRecord, Ledger};
 use crate::link::settings::LinkSettings;
 use crate::link::sides::{SourceSide, TargetSide};
-use crate::metadata::groups::GroupState;
+use crate::metadata::groups::Board;
 use crate::model::{LinkName, Route, TopicName};
 use crate::replication::{Assigned, Ends, Supervisor};
 use crate::runtime::limit::ByteRate;
@@ -51,7 +51,8 @@ pub(super) struct Session {
     pub(super) notices: Mutex<Vec<String>>,
     /// Problems by the pass that found them.
     problems: Mutex<BTreeMap<&'static str, Vec<String>>>,
-    pub(super) groups: Mutex<Vec<GroupState>>,
+    /// What is known of the groups.
+    pub(super) groups: Board,
 }
 
 impl Session {
@@ -123,7 +124,7 @@ impl Session {
             observed: Mutex::new(observed),
             notices: Mutex::default(),
             problems: Mutex::default(),
-            groups: Mutex::default(),
+            groups: Board::default(),
         })
     }
 

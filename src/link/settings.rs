@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::metadata::groups::GroupRules;
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
 use crate::policy::resolution::RetentionOvertook;
-use crate::policy::selection::Selection;
 use crate::policy::start::Start;
 
 /// A link's settings.
@@ -14,8 +14,8 @@ pub struct LinkSettings {
     pub name: LinkName,
     /// Which topics, under which names and settings.
     pub topics: TopicRules,
-    /// Which groups.
-    pub groups: Selection,
+    /// Which groups, and how they are kept.
+    pub groups: GroupRules,
     /// Where topics that exist at the link's birth are copied from.
     pub start: Start,
     /// What retention loss does.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::endpoint::{Catalog, GroupReader, GroupWriter, LedgerStore, Ledgers, PointReader, Sink, Source, TopicAdmin};
+use crate::endpoint::{
+    Catalog, CommitFeed, GroupReader, GroupWriter, LedgerStore, Ledgers, PointReader, Sink, Source, TopicAdmin,
+};
 
 /// The source: reads only.
 pub struct SourceSide {
@@ -16,6 +18,8 @@ pub struct SourceSide {
     pub points: Arc<dyn PointReader>,
     /// Group positions.
     pub groups: Arc<dyn GroupReader>,
+    /// Which groups' positions change.
+    pub commits: Arc<dyn CommitFeed>,
     /// Ledgers of links that fill topics here.
     pub ledgers: Arc<dyn Ledgers>,
 }

@@ -11,8 +11,10 @@ use super::*;
 use crate::batch::Record;
 use crate::endpoint::memory::{Call, MemoryCluster};
 use crate::endpoint::{ErrorKind, TopicAdmin};
+use crate::metadata::groups::GroupRules;
 use crate::metadata::topics::TopicRules;
 use crate::model::{HaltReason, PartitionState};
+use crate::policy::group::{Consistency, Deletions, NoPosition};
 use crate::policy::naming::Naming;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::selection::{Patterns, Selection};
@@ -71,7 +73,13 @@ impl Twin {
         let settings = LinkSettings {
             name: "dr".into(),
             topics,
-            groups: everything(),
+            groups: GroupRules {
+                selection: everything(),
+                consistency: Consistency::Cut { lag_max: Duration::from_secs(10) },
+                no_position: NoPosition::Leave,
+                deletions: Deletions::Report,
+                deletion_grace: Duration::from_secs(30),
+            },
             start: self.start,
             retention_overtook: RetentionOvertook::Halt,
             rate_limit_bytes: None,
@@ -87,6 +95,7 @@ impl Twin {
             records: from.clone(),
             points: from.clone(),
             groups: from.clone(),
+            commits: from.clone(),
             ledgers: from,
         };
         let target = self.target_side();

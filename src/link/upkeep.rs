@@ -1,4 +1,5 @@
-//! The timers of a session: topics, source ends, map flush, groups. Each runs on its own, so that a slow one delays none.
+//! The timers of a session: topics, source ends, map flush; groups have [their own](crate::link::groups). Each runs on its
+//! own, so that a slow one delays none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::endpoint::{Bounds, Result};
-use crate::ledger::record::{SeenPositions, SourceEnd, SourceEnds, WantedConfigs};
-use crate::ledger::{ControlRecord, RouteMap};
+use crate::ledger::ControlRecord;
+use crate::ledger::record::{SourceEnd, SourceEnds, WantedConfigs};
+use crate::link::groups;
 use crate::link::session::Session;
-use crate::metadata::groups::{GroupState, GroupVerdict, Groups, Mirrored};
 use crate::metadata::neighbours::{Neighbours, Side};
 use crate::metadata::topics::Topics;
-use crate::model::{Halt, HaltReason, Offset, PartitionState, TopicName, TopicPartition};
-use crate::replication::RouteMonitor;
+use crate::model::{Offset, PartitionState, TopicName, TopicPartition};
 use crate::runtime::tasks::TaskScope;
 use crate::telemetry::metrics::PassMetrics;
 
@@ -23,13 +23,13 @@ const UNFLUSHED_MAX: Duration = Duration::from_secs(10);
 /// Likewise, in bytes of copied batches.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 /// What must survive the source's death is at most this old in the ledger (DESIGN §6).
-const OBSERVED_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const OBSERVED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Pause between looks at target partitions that stand still; two bulk requests per broker.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Pause between trims of the maps; retention works in minutes.
-const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+/// Pause between looks at both log starts; retention works in minutes.
+const TRIM_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Starts the timers of a session in `scope`.
 pub(super) fn start(session: &Arc<Session>, scope: &TaskScope) {
@@ -38,10 +38,10 @@ pub(super) fn start(session: &Arc<Session>, scope: &TaskScope) {
     scope.spawn_until_stopped(keep_watch(session.clone()));
     scope.spawn_until_stopped(keep_trimmed(session.clone()));
     scope.spawn_until_stopped(keep_map(session.clone()));
-    scope.spawn_until_stopped(keep_groups(session.clone()));
+    scope.spawn_until_stopped(groups::keep(session.clone()));
 }
 
-fn every(period: Duration) -> tokio::time::Interval {
+pub(super) fn every(period: Duration) -> tokio::time::Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
@@ -84,7 +84,7 @@ async fn keep_topics(session: Arc<Session>) {
     }
 }
 
-fn complain(session: &Session, pass: &'static str, error: Option<crate::endpoint::Error>) {
+pub(super) fn complain(session: &Session, pass: &'static str, error: Option<crate::endpoint::Error>) {
     session.set_problems(pass, error.map(|e| format!("{pass} failed: {e}")).into_iter().collect());
 }
 
@@ -187,6 +187,9 @@ async fn keep_trimmed(session: Arc<Session>) {
         let (ours, theirs) =
             tokio::join!(session.source.catalog.bounds(&sources), session.target.catalog.bounds(&targets));
         for ((monitor, ours), theirs) in monitors.iter().zip(ours).zip(theirs) {
+            if let Ok(theirs) = &theirs {
+                monitor.saw_target_start(theirs.log_start);
+            }
             if let (Ok(ours), Ok(theirs), Some(map)) = (ours, theirs, monitor.map()) {
                 map.lock().expect("no panic while held").trim(ours.log_start, theirs.log_start);
             }
@@ -241,70 +244,4 @@ pub(super) async fn flush(session: &Session) -> Result<()> {
         targets.push(monitor.route().target.clone());
     }
     session.ledger.flush_maps(&targets).await
-}
-
-async fn keep_groups(session: Arc<Session>) {
-    let (source, target) = (&session.source, &session.target);
-    let (reader, writer) = (target.groups.clone(), target.group_writer.clone());
-    let selection = session.settings.groups.clone();
-    let mut groups = Groups::new(source.groups.clone(), reader, writer, session.ledger.clone(), selection);
-    let metrics = PassMetrics::new(&session.settings.name, "groups");
-    let mut ticks = every(session.settings.groups_interval);
-    let mut record_at = Instant::now();
-    loop {
-        let began = ticks.tick().await;
-        let monitors = session.supervisor.monitors();
-        // Before the first routes a mirrored topic cannot be told from one that is not.
-        if monitors.is_empty() {
-            continue;
-        }
-        let mirrored: Mirrored =
-            monitors.iter().map(|m| (m.route().source.clone(), (m.route().target.clone(), trusted_map(m)))).collect();
-        let outcome = groups.pass(&mirrored).await;
-        metrics.ended(began.elapsed(), outcome.is_ok());
-        match outcome {
-            Ok(states) => {
-                complain(&session, "group pass", None);
-                if Instant::now() >= record_at {
-                    let outcome = record_seen(&session, &states).await;
-                    complain(&session, "recording group positions", outcome.err());
-                    record_at = Instant::now() + OBSERVED_INTERVAL;
-                }
-                *session.groups.lock().expect("no panic while held") = states;
-            }
-            Err(error) => complain(&session, "group pass", Some(error)),
-        }
-    }
-}
-
-/// A route's map, unless the route halted because one of the logs is no longer the one that was mapped.
-fn trusted_map(monitor: &RouteMonitor) -> Option<RouteMap> {
-    use HaltReason::{SourceRecreated, SourceRewritten, SourceTruncated, TargetRecreated, TargetRewritten};
-    match monitor.state() {
-        PartitionState::Halted(Halt {
-            reason: SourceRecreated | SourceRewritten | SourceTruncated | TargetRecreated | TargetRewritten,
-            ..
-        }) => None,
-        _ => monitor.map(),
-    }
-}
-
-async fn record_seen(session: &Session, states: &[GroupState]) -> Result<()> {
-    let at_ms = unix_ms();
-    let mut records = Vec::new();
-    let is_unread = |s: &&GroupState| matches!(s.verdict, GroupVerdict::Failed(_)) && s.partitions.is_empty();
-    let (unread, read): (Vec<_>, Vec<_>) = states.iter().partition(is_unread);
-    for state in read {
-        // What is not told now, as while a transaction is open on it, keeps its last known position.
-        let known = session.ledger.view().seen(&state.id);
-        let mut positions = known.as_ref().map(|known| known.positions.clone()).unwrap_or_default();
-        positions.extend(state.partitions.iter().map(|p| (p.source.clone(), p.offset)));
-        if known.is_none_or(|known| known.positions != positions) {
-            records.push(ControlRecord::Seen(state.id.clone(), SeenPositions { at_ms, positions }));
-        }
-    }
-    if unread.is_empty() {
-        records.push(session.observed(|o| o.positions_at_ms = Some(at_ms)));
-    }
-    session.ledger.append(records).await
 }

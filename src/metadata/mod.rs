@@ -2,8 +2,6 @@
 //! reads both sides, acts on the target and reports; the link owns the timers.
 
 pub mod groups;
-#[cfg(test)]
-mod groups_tests;
 pub mod neighbours;
 pub mod topics;
 #[cfg(test)]

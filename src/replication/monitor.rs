@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::endpoint::Bounds;
 use crate::ledger::RouteMap;
@@ -17,14 +18,18 @@ use crate::telemetry::metrics::RouteMetrics;
 /// One route's face; shared.
 pub struct RouteMonitor {
     route: Route,
+    /// Since when there is such a route.
+    pub since: Instant,
     state: watch::Sender<PartitionState>,
     map: Mutex<Option<RouteMap>>,
     pub(super) anchor: Mutex<AnchorSlot>,
-    lag: Mutex<Lag>,
+    ends: Mutex<Ends>,
     /// Records copied by this process.
     pub records: AtomicU64,
     /// Bytes of record batches copied by this process.
     pub bytes: AtomicU64,
+    /// How often the map's content was replaced: the same source offset may lie elsewhere then.
+    pub attachments: AtomicU64,
     /// Whether the last attach had nothing to hold against both logs: every anchor was compacted or has expired.
     pub unanchored: AtomicBool,
     pub(super) metrics: RouteMetrics,
@@ -35,9 +40,10 @@ pub struct RouteMonitor {
 }
 
 #[derive(Debug, Default)]
-struct Lag {
-    clock: LagClock,
+struct Ends {
+    lag: LagClock,
     bounds: Option<Bounds>,
+    target_start: Option<Offset>,
 }
 
 /// Lag of a route.
@@ -57,12 +63,14 @@ impl RouteMonitor {
         Self {
             metrics: RouteMetrics::new(link, &route.target),
             route,
+            since: Instant::now(),
             state: watch::channel(PartitionState::Stopped).0,
             map: Mutex::default(),
             anchor: Mutex::default(),
-            lag: Mutex::default(),
+            ends: Mutex::default(),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            attachments: AtomicU64::new(0),
             unanchored: AtomicBool::new(false),
             doubted: Notify::new(),
             decided: Notify::new(),
@@ -106,6 +114,7 @@ impl RouteMonitor {
         now.store_again(deleted);
         *content = now;
         *self.map.lock().expect("no panic while held") = Some(map.clone());
+        self.attachments.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The route's map, once it has one.
@@ -128,25 +137,35 @@ impl RouteMonitor {
 
     /// Notes the source's ends as read at `now` (any monotonic clock).
     pub fn saw_bounds(&self, now: Duration, bounds: Bounds) {
-        let mut lag = self.lag.lock().expect("no panic while held");
-        lag.clock.saw_end(now, bounds.high_watermark);
-        lag.bounds = Some(bounds);
+        let mut ends = self.ends.lock().expect("no panic while held");
+        ends.lag.saw_end(now, bounds.high_watermark);
+        ends.bounds = Some(bounds);
+    }
+
+    /// Notes the first offset that the target still has.
+    pub fn saw_target_start(&self, log_start: Offset) {
+        self.ends.lock().expect("no panic while held").target_start = Some(log_start);
+    }
+
+    /// First offset that the target still has, as last read.
+    pub fn target_start(&self) -> Option<Offset> {
+        self.ends.lock().expect("no panic while held").target_start
     }
 
     /// The source's ends as last read.
     pub fn bounds(&self) -> Option<Bounds> {
-        self.lag.lock().expect("no panic while held").bounds
+        self.ends.lock().expect("no panic while held").bounds
     }
 
     /// Lag at `now` (the same clock); `None` until ends and position are known.
     pub fn lag(&self, now: Duration) -> Option<LagReport> {
         let (position, _) = self.position()?;
-        let mut lag = self.lag.lock().expect("no panic while held");
-        let bounds = lag.bounds?;
+        let mut ends = self.ends.lock().expect("no panic while held");
+        let bounds = ends.bounds?;
         Some(LagReport {
             records: (bounds.high_watermark - position).max(0),
             unstable: (bounds.high_watermark - bounds.last_stable.max(position)).max(0),
-            time: lag.clock.lag(now, position),
+            time: ends.lag.lag(now, position),
         })
     }
 

@@ -29,6 +29,8 @@ pub enum Call {
     ReadGroups,
     /// [`GroupWriter::commit_offsets`](crate::endpoint::GroupWriter::commit_offsets).
     CommitGroup,
+    /// [`CommitTail::next`](crate::endpoint::CommitTail::next), also one that waits already.
+    HearCommits,
     /// [`LedgerFollower::next`](crate::endpoint::LedgerFollower::next), also one that waits already.
     Follow,
     /// [`LedgerStore::claim`](crate::endpoint::LedgerStore::claim).

@@ -36,40 +36,69 @@ impl Default for Group {
 impl MemoryCluster {
     /// A group commits a position, as its member or from outside.
     pub fn commit(&self, group: &str, at: &TopicPartition, offset: Offset) {
-        let committed = CommittedOffset { offset, metadata: Bytes::new() };
-        self.group(group, |g| drop(g.offsets.insert(at.clone(), committed)));
+        self.commit_with(group, at, offset, "");
+    }
+
+    /// The same with metadata.
+    pub fn commit_with(&self, group: &str, at: &TopicPartition, offset: Offset, metadata: &str) {
+        let committed = CommittedOffset { offset, metadata: Bytes::copy_from_slice(metadata.as_bytes()) };
+        self.change(|s| {
+            s.group(group).offsets.insert(at.clone(), committed);
+            s.ring(&group.into());
+        });
     }
 
     /// A group's members come or go. A group unknown so far begins with that.
     pub fn set_members(&self, group: &str, has_members: bool) {
-        self.group(group, |g| {
-            g.has_members = has_members;
-            g.had_members |= has_members;
+        self.change(|s| {
+            let group = s.group(group);
+            group.has_members = has_members;
+            group.had_members |= has_members;
         });
+    }
+
+    /// A group's positions expire; it stays.
+    pub fn expire_positions(&self, group: &str) {
+        self.change(|s| s.group(group).offsets.clear());
     }
 
     /// Makes a group one of another kind.
     pub fn set_protocol(&self, group: &str, protocol: GroupProtocol) {
-        self.group(group, |g| g.protocol = protocol);
+        self.change(|s| s.group(group).protocol = protocol);
     }
 
     /// Begins or ends a transactional commit of the group.
     pub fn set_pending(&self, group: &str, pending: bool) {
-        self.group(group, |g| g.pending = pending);
+        self.change(|s| {
+            s.group(group).pending = pending;
+            // What ends a transaction is a marker, and no record of the group.
+            if pending {
+                s.ring(&group.into());
+            }
+        });
     }
 
     /// A group is deleted, or expires.
     pub fn delete_group(&self, group: &str) {
-        self.change(|s| s.groups.remove(&GroupId::from(group)));
+        self.change(|s| {
+            let gone = s.groups.remove(&GroupId::from(group));
+            // A tombstone for each position.
+            if gone.is_some_and(|gone| !gone.offsets.is_empty()) {
+                s.ring(&group.into());
+            }
+        });
     }
 
     /// Where a group stands, if it committed.
     pub fn position_of(&self, group: &str, at: &TopicPartition) -> Option<Offset> {
         self.state().groups.get(&GroupId::from(group))?.offsets.get(at).map(|committed| committed.offset)
     }
+}
 
-    fn group(&self, id: &str, change: impl FnOnce(&mut Group)) {
-        self.change(|s| change(s.groups.entry(id.into()).or_default()));
+impl State {
+    /// The group, which begins with that if it is unknown.
+    fn group(&mut self, id: &str) -> &mut Group {
+        self.groups.entry(id.into()).or_default()
     }
 }
 
@@ -113,12 +142,15 @@ impl GroupReader for MemoryCluster {
 impl GroupWriter for MemoryCluster {
     async fn commit_offsets(&self, group: &GroupId, offsets: &GroupOffsets) -> Result<()> {
         self.enter(Call::CommitGroup).await?;
-        self.change(|s: &mut State| {
+        self.change(|s| {
             if s.groups.get(group).is_some_and(|known| known.has_members) {
                 return Err(self.error(ErrorKind::GroupBusy, format!("group {group} has members")));
             }
             let known = s.groups.entry(group.clone()).or_default();
             known.offsets.extend(offsets.iter().map(|(at, committed)| (at.clone(), committed.clone())));
+            if !offsets.is_empty() {
+                s.ring(group);
+            }
             Ok(())
         })
     }

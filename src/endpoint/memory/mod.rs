@@ -4,6 +4,7 @@
 //! forgets, but runs on tokio's paused clock and fails exactly where a test says. Compiled for tests and with the
 //! feature `test-util` only.
 
+mod commits;
 mod events;
 mod faults;
 mod groups;

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::batch::{BatchBuilder, Record, content_hash, pass, records};
 use crate::endpoint::{
-    Catalog, Delivery, GroupReader, GroupWriter, LedgerEntry, LedgerReader, LedgerStore, LedgerTopic, Opened, Reader,
-    Sink, Source,
+    Catalog, CommitFeed, Delivery, GroupReader, GroupWriter, LedgerEntry, LedgerReader, LedgerStore, LedgerTopic,
+    Opened, Reader, Sink, Source,
 };
 use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, ProducerIdentity, Route};
 
@@ -289,4 +289,27 @@ async fn groups_with_members_are_not_written_and_a_planned_append_failure_append
     let mut follower = ledger.follow(LedgerTopic::Map).await.expect("followed");
     assert_eq!(follower.next().await.expect("one"), crate::endpoint::LedgerEvent::Entry(entries[0].clone()));
     assert_eq!(follower.next().await.expect("no second"), crate::endpoint::LedgerEvent::CaughtUp);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_pending_ones_and_deletions_ring_markers_do_not_and_a_feed_can_be_denied() {
+    let (cluster, route) = cluster();
+    cluster.commit("g", &route.source, Offset(4));
+    let mut tail = cluster.listen(&[(0, Offset(0)), (1, Offset(0))]).expect("a tail");
+    let g = || [GroupId::from("g")].into();
+    assert_eq!(tail.next().await.expect("the commit"), g());
+    cluster.set_members("g", true);
+    cluster.set_pending("g", true);
+    assert_eq!(tail.next().await.expect("the pending commit"), g());
+    cluster.set_pending("g", false);
+    assert!(timeout(Duration::from_secs(60), tail.next()).await.is_err(), "a marker is no record");
+    cluster.delete_group("g");
+    assert_eq!(tail.next().await.expect("the tombstone"), g());
+    cluster.delete_group("g");
+    assert!(timeout(Duration::from_secs(60), tail.next()).await.is_err(), "there was nothing to delete");
+    cluster.fail_next(Call::HearCommits, 1, ErrorKind::Denied);
+    assert_eq!(tail.next().await.expect_err("planned").kind, ErrorKind::Denied);
+    assert_eq!(tail.next().await.expect_err("it is spent").kind, ErrorKind::Denied);
+    let mut again = cluster.listen(&[(0, Offset(0)), (1, Offset(0))]).expect("a tail");
+    assert_eq!(again.next().await.expect("all of it"), g());
 }

@@ -48,5 +48,14 @@ families! { GAUGES, "Families that say how things stand at the moment of the scr
     MEMORY_USED = "twinlog_memory_used_bytes", "Bytes reserved of the memory budget, over all links.";
     MEMORY_BUDGET = "twinlog_memory_budget_bytes", "The memory budget, over all links.";
     RATE_LIMIT = "twinlog_rate_limit_bytes", "Bytes per second a link may copy; absent when unlimited.";
-    GROUPS = "twinlog_groups", "Consumer groups by verdict.";
+    GROUPS = "twinlog_groups", "Consumer groups by verdict; `twinlog groups` names them.";
+    GROUPS_RE_READ = "twinlog_groups_re_read_records", "Records that all groups would read again if applications switched over now.";
+    GROUPS_SKIP = "twinlog_groups_skip_records", "Records that all groups would pass over without having read them if applications switched over now; alert on any.";
+    GROUPS_AT_RISK = "twinlog_groups_at_risk_records", "Records in partitions that groups read without a position: their reset rule decides.";
+    GROUPS_LOST = "twinlog_groups_lost_records", "The part of the skipped records that the target has deleted while the source still has them.";
+    GROUP_RE_READ = "twinlog_group_re_read_records", "The same for each group; only where partitions are kept apart.";
+    GROUP_SKIP = "twinlog_group_skip_records", "The same for each group; only where partitions are kept apart.";
+    GROUP_AT_RISK = "twinlog_group_at_risk_records", "The same for each group; only where partitions are kept apart.";
+    GROUPS_FOLLOWED = "twinlog_groups_followed", "1 while the source's commits are followed as they are made, 0 while they are polled.";
+    CUT_WITHOUT = "twinlog_cut_without_partitions", "Partitions that positions are not held back for, because they are halted or lag too much.";
 }

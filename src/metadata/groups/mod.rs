@@ -1,0 +1,327 @@
+//! Consumer groups: where each stands at the source, and the same place on the target.
+//!
+//! [`Survey`] reads the source, the [cut](crate::policy::cut) holds positions back until the mirror has passed what the
+//! groups had produced by then, [`Publisher`] writes the target; [`account`] says how every group stands.
+
+mod account;
+mod deletion;
+mod group;
+mod publish;
+mod resync;
+mod standing;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::endpoint::{Catalog, CommitFeed, GroupInfo, GroupProtocol, GroupReader, GroupWriter, ReadOffsets, Result};
+use crate::ledger::Ledger;
+use crate::model::{GroupId, Offset, TopicPartition};
+use crate::policy::cut::{Cuts, Roster};
+use crate::policy::group::{Consistency, Deletions, NoPosition};
+use crate::policy::selection::Selection;
+
+pub use account::{Cost, GroupState, GroupVerdict, PositionState, PositionVerdict, account};
+pub use group::{Board, Findings, Group, Way};
+pub use resync::{Move, resync};
+pub use standing::{Mirrored, MirroredRoute, Standing};
+
+use publish::{Candidate, Outcome, Publisher, Scene};
+use survey::{SWEEP, Survey};
+use wanted::Wanted;
+
+/// Pause between lists of all groups of the target: kinds change when somebody deletes a group and makes another.
+const TARGET_LIST_EVERY: Duration = Duration::from_secs(10);
+
+/// A source that says nothing for so long keeps nobody from seeing to the target.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Pause between looks for what the source has deleted.
+const DELETE_EVERY: Duration = Duration::from_secs(2);
+
+/// What a link wants of its groups.
+#[derive(Debug, Clone)]
+pub struct GroupRules {
+    /// Which groups.
+    pub selection: Selection,
+    /// When positions may be published.
+    pub consistency: Consistency,
+    /// What a partition without a position gets.
+    pub no_position: NoPosition,
+    /// What becomes of positions that the source has deleted.
+    pub deletions: Deletions,
+    /// How long a coordinator must deny all positions of a group before that is believed.
+    pub deletion_grace: Duration,
+}
+
+/// Both sides' groups, as contracts.
+pub struct Sides {
+    /// Groups of the source.
+    pub source: Arc<dyn GroupReader>,
+    /// The source's partitions.
+    pub catalog: Arc<dyn Catalog>,
+    /// Hears of the source's commits.
+    pub feed: Arc<dyn CommitFeed>,
+    /// Groups of the target.
+    pub target: Arc<dyn GroupReader>,
+    /// Sets positions on the target.
+    pub writer: Arc<dyn GroupWriter>,
+}
+
+/// How much a pass looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything whose turn it is, on both sides.
+    Full,
+    /// What was heard of.
+    Heard,
+    /// Whether the mirror has passed what waits for it.
+    Waiting,
+}
+
+/// Keeps group positions; one per link.
+pub struct Groups {
+    survey: Survey,
+    catalog: Arc<dyn Catalog>,
+    target: Arc<dyn GroupReader>,
+    publisher: Publisher,
+    rules: GroupRules,
+    board: Board,
+    cuts: Cuts<BTreeMap<GroupId, Arc<ReadOffsets>>>,
+    roster: Roster,
+    /// Groups whose wanted positions may differ from those written.
+    open: BTreeSet<GroupId>,
+    /// How every route stood when all groups were last held against them.
+    routes: BTreeMap<TopicPartition, (u64, Option<Offset>)>,
+    /// The target's groups, as last listed.
+    theirs: BTreeMap<GroupId, GroupInfo>,
+    list_theirs_at: Instant,
+    delete_at: Instant,
+}
+
+impl Groups {
+    /// Groups of a link between two clusters. What is found is written on `board`.
+    ///
+    /// # Errors
+    /// The target does not tell how long it keeps positions.
+    pub async fn new(sides: Sides, ledger: Ledger, rules: GroupRules, board: Board) -> Result<Self> {
+        let known: Vec<GroupId> = ledger.view().groups().into_iter().map(|(id, _)| id).collect();
+        let publisher = Publisher::new(sides.target.clone(), sides.writer, ledger).await?;
+        let reads = (sides.source, sides.catalog.clone(), sides.feed);
+        let mut survey = Survey::new(reads, rules.selection.clone(), rules.deletion_grace, board.clone());
+        survey.remember(known.iter().cloned());
+        board.lock().expect("no panic while held").seeds = rules.no_position == NoPosition::Seed;
+        let lag_max = match rules.consistency {
+            Consistency::Cut { lag_max } => lag_max,
+            Consistency::Latest => Duration::MAX,
+        };
+        Ok(Self {
+            survey,
+            catalog: sides.catalog,
+            target: sides.target,
+            publisher,
+            rules,
+            board,
+            cuts: Cuts::default(),
+            roster: Roster::new(lag_max),
+            open: known.into_iter().collect(),
+            routes: BTreeMap::new(),
+            theirs: BTreeMap::new(),
+            list_theirs_at: Instant::now(),
+            delete_at: Instant::now(),
+        })
+    }
+
+    /// Resolves when the source's commits were heard of; never, where they are not followed. Cancel-safe.
+    pub async fn heard(&mut self) {
+        self.survey.heard().await;
+    }
+
+    /// Whether a pass over what was heard has something to do.
+    pub fn has_news(&self) -> bool {
+        self.survey.has_news()
+    }
+
+    /// Whether positions wait for the mirror.
+    pub fn is_waiting(&self) -> bool {
+        self.cuts.is_waiting()
+    }
+
+    /// One look at groups, as far as `extent` goes; commits what changed. Failures of single groups are their verdicts. An
+    /// error means that one of the sides told nothing, and the other was seen to all the same.
+    pub async fn pass(&mut self, mirrored: &Mirrored, extent: Extent, now_ms: i64) -> Result<()> {
+        self.see_routes(mirrored);
+        let looked = self.look(mirrored, extent).await;
+        self.take_published(mirrored);
+        self.write(mirrored, extent, now_ms).await.and(looked)
+    }
+
+    /// Takes in how the routes stand: where one has attached again, or has deleted records, positions may stand elsewhere.
+    fn see_routes(&mut self, mirrored: &Mirrored) {
+        if matches!(self.rules.consistency, Consistency::Cut { .. }) {
+            self.roster.see(mirrored.routes().iter().map(|(at, route)| (at, route.progress)));
+            let out = self.roster.out();
+            let mut board = self.board.lock().expect("no panic while held");
+            if board.left_out != *out {
+                board.left_out.clone_from(out);
+            }
+        }
+        let routes = mirrored.routes().iter();
+        let routes = routes.map(|(at, route)| (at.clone(), (route.attachment, route.target_start))).collect();
+        if self.routes != routes {
+            self.routes = routes;
+            self.open.extend(self.board.lock().expect("no panic while held").groups.keys().cloned());
+        }
+    }
+
+    async fn look(&mut self, mirrored: &Mirrored, extent: Extent) -> Result<()> {
+        // Before the first routes are known, nothing tells what a position would have to wait for.
+        if mirrored.routes().is_empty() {
+            return Ok(());
+        }
+        let read = match extent {
+            Extent::Full => match timeout(PATIENCE, self.survey.look()).await {
+                Ok(read) => read?,
+                Err(_) => return Err(self.survey.lose_patience(PATIENCE)),
+            },
+            Extent::Heard => self.survey.look_at_heard().await,
+            Extent::Waiting => return Ok(()),
+        };
+        if read.is_empty() {
+            return Ok(());
+        }
+        let mut ends = BTreeMap::new();
+        if matches!(self.rules.consistency, Consistency::Cut { .. }) {
+            let waited_for = |at: &&TopicPartition| !self.roster.out().contains_key(*at);
+            let partitions: Vec<TopicPartition> = mirrored.routes().keys().filter(waited_for).cloned().collect();
+            // Asked after the positions: what was produced before a position was committed lies below.
+            let told = self.catalog.high_watermarks(&partitions).await;
+            ends.extend(partitions.into_iter().zip(told).map(|(at, end)| (at, end.ok())));
+        }
+        self.cuts.push(read, ends);
+        Ok(())
+    }
+
+    fn take_published(&mut self, mirrored: &Mirrored) {
+        let position = |at: &TopicPartition| mirrored.of(at).map_or(Some(Offset(i64::MAX)), |route| route.position());
+        let Some(passed) = self.cuts.take_passed(&self.roster, position) else { return };
+        let mut board = self.board.lock().expect("no panic while held");
+        for (id, read) in passed {
+            if let Some(group) = board.groups.get_mut(&id) {
+                group.published = Some(read);
+                self.open.insert(id);
+            }
+        }
+    }
+
+    async fn write(&mut self, mirrored: &Mirrored, extent: Extent, now_ms: i64) -> Result<()> {
+        if extent != Extent::Full && self.open.is_empty() {
+            return Ok(());
+        }
+        let in_use: BTreeSet<GroupId> = self.target.groups_in_use().await?.into_iter().map(|group| group.id).collect();
+        if extent == Extent::Full && Instant::now() >= self.list_theirs_at {
+            self.theirs = self.target.groups().await?.into_iter().map(|group| (group.id.clone(), group)).collect();
+            self.list_theirs_at = Instant::now() + TARGET_LIST_EVERY;
+        }
+        let candidates = self.candidates(mirrored, extent, &in_use, now_ms);
+        if !candidates.is_empty() {
+            let scene = Scene { in_use: &in_use, mirrored, now_ms };
+            let outcomes = self.publisher.publish(candidates, scene).await?;
+            let now = Instant::now();
+            let mut board = self.board.lock().expect("no panic while held");
+            for (id, outcome) in outcomes {
+                let Some(group) = board.groups.get_mut(&id) else { continue };
+                match outcome {
+                    Outcome::Settled => {
+                        group.unwritten = None;
+                        group.verified_at = Some(now);
+                    }
+                    Outcome::Failed(why) => {
+                        group.unwritten = Some(why);
+                        self.open.insert(id);
+                    }
+                }
+            }
+        }
+        if extent == Extent::Full && Instant::now() >= self.delete_at {
+            self.delete_at = Instant::now() + DELETE_EVERY;
+            self.see_to_deletions(&in_use, mirrored).await?;
+        }
+        Ok(())
+    }
+
+    /// The groups to look at on the target: those that may have to move, those whose turn it is, those that an application
+    /// has begun to use.
+    fn candidates(
+        &mut self,
+        mirrored: &Mirrored,
+        extent: Extent,
+        in_use: &BTreeSet<GroupId>,
+        now_ms: i64,
+    ) -> Vec<Candidate> {
+        let now = Instant::now();
+        let mut board = self.board.lock().expect("no panic while held");
+        let open = std::mem::take(&mut self.open);
+        let share = board.groups.len() / SWEEP.as_secs() as usize + 1;
+        let mut swept = 0;
+        let mut candidates = Vec::new();
+        let seeds = board.seeds;
+        let everybody = extent == Extent::Full;
+        let ids: Vec<GroupId> =
+            if everybody { board.groups.keys().cloned().collect() } else { open.iter().cloned().collect() };
+        for id in ids {
+            let Some(group) = board.groups.get_mut(&id) else { continue };
+            if group.protocol == GroupProtocol::Share {
+                continue;
+            }
+            let is_open = open.contains(&id);
+            let is_overdue = group.verified_at.is_none_or(|at| now - at >= SWEEP);
+            let is_used = in_use.contains(&id);
+            let theirs = self.theirs.get(&id);
+            // Its positions expire at a moment that no commit puts off.
+            let is_mortal = theirs.is_some_and(|theirs| theirs.had_members);
+            let is_swept = everybody && is_overdue && swept < share;
+            if !(is_open || is_swept || is_used || is_mortal || everybody) {
+                continue;
+            }
+            let record = self.publisher.record(&id);
+            group.conflict = theirs.and_then(|theirs| conflict(theirs.protocol));
+            if record.taken_over.is_some() || group.conflict.is_some() {
+                continue;
+            }
+            let is_due = !group.gone && self.publisher.is_due(&record, now_ms);
+            if !(is_open || is_swept || is_used || is_due || is_mortal) {
+                continue;
+            }
+            swept += usize::from(is_swept && !is_open);
+            let wanted = Wanted::of(group, &record, mirrored, seeds);
+            if wanted.waits {
+                self.open.insert(id.clone());
+            }
+            if group.gone || (wanted.positions.is_empty() && !is_used) {
+                continue;
+            }
+            let is_written = record.intent.is_empty()
+                && wanted.positions.iter().all(|(at, offset)| record.confirmed.get(at) == Some(offset));
+            if is_written && !(is_overdue || is_used || is_due || is_mortal) {
+                continue;
+            }
+            candidates.push(Candidate { id, wanted });
+        }
+        candidates
+    }
+}
+
+/// Why no positions can be set for a group on the target, by what it is there.
+fn conflict(theirs: GroupProtocol) -> Option<String> {
+    match theirs {
+        GroupProtocol::Classic | GroupProtocol::Consumer => None,
+        GroupProtocol::Share => Some("the target has a share group of this id, which has no positions".into()),
+        GroupProtocol::Other => Some("the target has a group of another kind (Connect, Streams, …) of this id".into()),
+    }
+}

@@ -1,0 +1,240 @@
+//! The target side: whose a group is there, and our positions for it, kept in the ledger as *intent* before a commit and
+//! *confirmed* after it, so that after a crash our own writes are not mistaken for an application's.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+
+use crate::endpoint::{Error, ErrorKind, GroupReader, GroupWriter, ReadOffsets, Result};
+use crate::ledger::record::{GroupRecord, TakenOver};
+use crate::ledger::{ControlRecord, Ledger};
+use crate::metadata::groups::standing::Mirrored;
+use crate::metadata::groups::wanted::Wanted;
+use crate::model::{GroupId, TopicPartition};
+use crate::policy::group::{Decision, Known, Positions, decide};
+
+/// Commits under way at a time: enough to hide round trips, few enough not to crowd out a coordinator.
+const COMMITS_AT_ONCE: usize = 64;
+/// Positions unchanged for longer are committed again, however long the target keeps them.
+const KEEP_LONGEST: Duration = Duration::from_secs(86_400);
+/// They are committed again this many times within the target's retention.
+const KEEPS_PER_RETENTION: u32 = 4;
+
+/// Writes groups on the target.
+pub(super) struct Publisher {
+    target: Arc<dyn GroupReader>,
+    writer: Arc<dyn GroupWriter>,
+    ledger: Ledger,
+    /// Unchanged positions are committed again after this long, so that they never expire.
+    keep_every: Duration,
+}
+
+/// What candidates are held against.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    /// The groups that have members on the target now.
+    pub(super) in_use: &'a BTreeSet<GroupId>,
+    /// The routes.
+    pub(super) mirrored: &'a Mirrored,
+    /// The wall clock.
+    pub(super) now_ms: i64,
+}
+
+/// A group to look at on the target.
+pub(super) struct Candidate {
+    pub(super) id: GroupId,
+    /// What should stand there.
+    pub(super) wanted: Wanted,
+}
+
+/// What became of a candidate; of those that were taken over, the ledger tells.
+pub(super) enum Outcome {
+    /// The target holds what is wanted, or the group belongs to an application.
+    Settled,
+    /// Neither.
+    Failed(String),
+}
+
+/// A commit to be made.
+struct Commit {
+    id: GroupId,
+    wanted: Wanted,
+    positions: Positions,
+    record: GroupRecord,
+}
+
+impl Publisher {
+    pub(super) async fn new(
+        target: Arc<dyn GroupReader>,
+        writer: Arc<dyn GroupWriter>,
+        ledger: Ledger,
+    ) -> Result<Self> {
+        let retention = writer.offsets_retention().await?;
+        let keep_every = (retention / KEEPS_PER_RETENTION).min(KEEP_LONGEST);
+        Ok(Self { target, writer, ledger, keep_every })
+    }
+
+    /// What was written for a group.
+    pub(super) fn record(&self, id: &GroupId) -> Arc<GroupRecord> {
+        self.ledger.view().group(id).unwrap_or_default()
+    }
+
+    /// Where that is kept.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Deletes positions on the target.
+    pub(super) async fn delete(&self, id: &GroupId, positions: &BTreeSet<TopicPartition>) -> Result<()> {
+        self.writer.delete_offsets(id, positions).await
+    }
+
+    /// Whether what was written for a group is to be committed again soon, lest it expire.
+    pub(super) fn is_due(&self, record: &GroupRecord, now_ms: i64) -> bool {
+        let keep_ms = self.keep_every.as_millis() as i64;
+        // A clock set back must not stop it.
+        !record.confirmed.is_empty() && !(0..keep_ms).contains(&(now_ms - record.committed_at_ms))
+    }
+
+    /// Looks at the candidates on the target, latches those that an application uses, and commits what is wanted for the
+    /// others. An error means that nothing could be learnt or recorded; what fails for one group is its own outcome.
+    pub(super) async fn publish(
+        &self,
+        candidates: Vec<Candidate>,
+        scene: Scene<'_>,
+    ) -> Result<Vec<(GroupId, Outcome)>> {
+        let ids: Vec<GroupId> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
+        let current = self.target.group_offsets(&ids).await;
+        let (mut outcomes, mut commits, mut records) = (Vec::new(), Vec::new(), Vec::new());
+        for (Candidate { id, wanted }, current) in candidates.into_iter().zip(current) {
+            let mut record = (*self.record(&id)).clone();
+            if record.taken_over.is_some() {
+                outcomes.push((id, Outcome::Settled));
+                continue;
+            }
+            let current = match current {
+                Ok(current) => current,
+                Err(error) => {
+                    outcomes.push((id, Outcome::Failed(error.message)));
+                    continue;
+                }
+            };
+            match self.judge(&id, &wanted, &record, &current, scene) {
+                Judgement::TakenOver(why) => {
+                    record.taken_over = Some(TakenOver { at_ms: scene.now_ms, why });
+                    records.push(ControlRecord::Group(id.clone(), record));
+                    outcomes.push((id, Outcome::Settled));
+                }
+                Judgement::Settled => outcomes.push((id, Outcome::Settled)),
+                Judgement::Commit(positions, theirs) => {
+                    // What the target holds was found to be ours, perhaps by an intent that the next one replaces.
+                    record.confirmed.extend(theirs);
+                    record.intent.clone_from(&positions);
+                    records.push(ControlRecord::Group(id.clone(), record.clone()));
+                    commits.push(Commit { id, wanted, positions, record });
+                }
+            }
+        }
+        if !records.is_empty() {
+            self.ledger.append(records).await?;
+        }
+        outcomes.extend(self.commit(commits, scene.now_ms).await?);
+        Ok(outcomes)
+    }
+
+    fn judge(
+        &self,
+        id: &GroupId,
+        wanted: &Wanted,
+        record: &GroupRecord,
+        current: &ReadOffsets,
+        scene: Scene<'_>,
+    ) -> Judgement {
+        if scene.in_use.contains(id) {
+            return Judgement::TakenOver("it has members on the target".into());
+        }
+        let is_ours = |at: &TopicPartition| scene.mirrored.source_of(at).is_some() || record.confirmed.contains_key(at);
+        if let Some(at) = current.pending.iter().find(|at| is_ours(at)) {
+            return Judgement::TakenOver(format!("a transaction on the target is about to set its position on {at}"));
+        }
+        let theirs = current.offsets.iter().filter(|(at, _)| is_ours(at));
+        let theirs: Positions = theirs.map(|(at, committed)| (at.clone(), committed.offset)).collect();
+        let known =
+            Known { wanted: &wanted.positions, target: &theirs, confirmed: &record.confirmed, intent: &record.intent };
+        match decide(known) {
+            Decision::Foreign(at, offset) => {
+                let ours = record.confirmed.get(&at).map_or("none".to_owned(), |offset| offset.to_string());
+                let why =
+                    format!("its position on {at} was set to {offset} on the target (Twinlog had written {ours})");
+                Judgement::TakenOver(why)
+            }
+            Decision::Synced if self.is_due(record, scene.now_ms) => {
+                Judgement::Commit(wanted.positions.clone(), theirs)
+            }
+            Decision::Synced => Judgement::Settled,
+            Decision::Commit(positions) => Judgement::Commit(positions, theirs),
+        }
+    }
+
+    async fn commit(&self, commits: Vec<Commit>, now_ms: i64) -> Result<Vec<(GroupId, Outcome)>> {
+        let (writer, lease) = (&self.writer, self.ledger.lease());
+        let ended: Vec<_> = stream::iter(commits)
+            .map(|commit| async move {
+                let offsets = commit.wanted.offsets(&commit.positions);
+                let outcome = tokio::select! {
+                    biased;
+                    // Woken from a freeze: the positions may be old, and a successor's newer ones be there.
+                    () = lease.lapsed() => Err(Error::new(ErrorKind::Retryable, "the link's lease ran out")),
+                    outcome = writer.commit_offsets(&commit.id, &offsets) => outcome,
+                };
+                (commit, outcome)
+            })
+            .buffer_unordered(COMMITS_AT_ONCE)
+            .collect()
+            .await;
+        let (mut outcomes, mut records) = (Vec::with_capacity(ended.len()), Vec::new());
+        for (commit, outcome) in ended {
+            let Commit { id, wanted, positions, mut record } = commit;
+            let outcome = match outcome {
+                Ok(()) => {
+                    record.confirmed.extend(positions);
+                    record.metadata = wanted.metadata.into_iter().filter_map(text).collect();
+                    record.seeded = wanted.seeded;
+                    record.committed_at_ms = now_ms;
+                    record.intent.clear();
+                    Outcome::Settled
+                }
+                Err(error) if error.kind == ErrorKind::GroupBusy => {
+                    let why = "it has members on the target".into();
+                    record.taken_over = Some(TakenOver { at_ms: now_ms, why });
+                    Outcome::Settled
+                }
+                Err(error) => {
+                    outcomes.push((id, Outcome::Failed(error.message)));
+                    continue;
+                }
+            };
+            records.push(ControlRecord::Group(id.clone(), record));
+            outcomes.push((id, outcome));
+        }
+        if !records.is_empty() {
+            self.ledger.append(records).await?;
+        }
+        Ok(outcomes)
+    }
+}
+
+enum Judgement {
+    TakenOver(String),
+    Settled,
+    /// These positions, where the target holds those.
+    Commit(Positions, Positions),
+}
+
+/// Kafka keeps metadata as text; what is not was refused by the coordinator.
+fn text((at, metadata): (TopicPartition, Bytes)) -> Option<(TopicPartition, String)> {
+    Some((at, String::from_utf8(metadata.to_vec()).ok()?))
+}
