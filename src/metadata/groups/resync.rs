@@ -27,7 +27,7 @@ pub struct Move {
 /// link runs. Durable on return. Answers the positions that change; `None` where nobody knows yet.
 ///
 /// # Errors
-/// A sentence: the group was not taken over, is still in use on the target, or the target did not answer.
+/// A sentence: the group is not known, is still in use on the target, or the target did not answer.
 pub async fn resync(
     id: &GroupId,
     ledger: &Ledger,
@@ -36,9 +36,13 @@ pub async fn resync(
     dry_run: bool,
     now_ms: i64,
 ) -> Result<Option<Vec<Move>>, String> {
-    let record = ledger.view().group(id).map(|record| (*record).clone()).unwrap_or_default();
+    let Some(record) = ledger.view().group(id) else {
+        return Err(format!(
+            "group {id} was never carried over by this link, and not taken over: there is nothing to do"
+        ));
+    };
     if record.taken_over.is_none() {
-        return Err(format!("group {id} is not taken over: there is nothing to take back"));
+        return Ok(Some(Vec::new()));
     }
     let theirs = positions_left(id, ledger, target).await?;
     let resynced = Some(Resynced { at_ms: now_ms, replaced: theirs.clone() });
@@ -48,7 +52,7 @@ pub async fn resync(
         taken_over: None,
         resynced,
         seeded: Positions::new(),
-        ..record
+        ..(*record).clone()
     };
     let moves = known.map(|(board, mirrored)| {
         let board = board.lock().expect("no panic while held");

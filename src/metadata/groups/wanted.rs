@@ -63,6 +63,15 @@ impl Wanted {
         wanted
     }
 
+    /// Whether a group's record says that all of this stands on the target.
+    pub(super) fn is_written(&self, record: &GroupRecord) -> bool {
+        let is_there = |(at, offset): (&TopicPartition, &Offset)| {
+            let metadata = record.metadata.get(at).map_or(&b""[..], |text| text.as_bytes());
+            record.confirmed.get(at) == Some(offset) && self.metadata_of(at) == metadata
+        };
+        record.intent.is_empty() && self.positions.iter().all(is_there)
+    }
+
     /// What was written for a group, except on partitions of which the source has no position any more.
     fn kept(record: &GroupRecord, gone: &BTreeSet<TopicPartition>) -> Self {
         let is_kept = |at: &TopicPartition| !gone.contains(at);
@@ -75,11 +84,15 @@ impl Wanted {
         }
     }
 
+    /// What the committer said beside a position.
+    pub(super) fn metadata_of(&self, at: &TopicPartition) -> Bytes {
+        self.metadata.get(at).cloned().unwrap_or_default()
+    }
+
     /// These positions with their metadata, for the coordinator.
     pub(super) fn offsets(&self, positions: &Positions) -> GroupOffsets {
         let with_metadata = |(at, offset): (&TopicPartition, &Offset)| {
-            let metadata = self.metadata.get(at).cloned().unwrap_or_default();
-            (at.clone(), CommittedOffset { offset: *offset, metadata })
+            (at.clone(), CommittedOffset { offset: *offset, metadata: self.metadata_of(at) })
         };
         positions.iter().map(with_metadata).collect()
     }
