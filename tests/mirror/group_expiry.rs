@@ -63,7 +63,8 @@ fn positions_of_idle_groups_outlive_the_targets_retention_also_while_the_source_
         let (target, dying) = (all.spawn(|| Cluster::start(forgetful)), all.spawn(|| Cluster::start(proxied)));
         (shared_source(), target.join().expect("the target boots"), dying.join().expect("the source boots"))
     });
-    let [idle, handed_back, deleted] = [(); 3].map(|()| Bed::between((source, &target), &[], |setup| setup));
+    let [idle, handed_back, deleted] =
+        [(); 3].map(|()| Bed::between((source, &target), &[], |setup| setup.line("deletion_grace = \"1s\"")));
     // Two links of one source: one goes by the wire that will be cut, the other around it to a broker that will be frozen.
     let cut_off = Bed::between((&dying, &target), &[], |setup| setup);
     let around = dying.only().inner_address().to_string();

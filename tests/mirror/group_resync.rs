@@ -51,13 +51,14 @@ fn resync_hands_a_group_back_when_nobody_is_in_it_and_a_dry_run_changes_nothing(
 }
 
 #[test]
-fn a_group_that_nobody_took_over_needs_no_resync_and_one_that_is_not_there_cannot_have_one() {
+fn a_group_that_nobody_took_over_cannot_be_taken_back() {
     let bed = Bed::new(&[]);
     bed.carry(20);
-    resynced(&bed.mirror, &bed.group, &[]);
+    for group in [&bed.group, "nobody"] {
+        is_refused(&resync(&bed.mirror, group, &[]), &format!("group {group} is not taken over"));
+    }
     bed.a_pass_later();
     assert_eq!((bed.told().verdict.as_str(), bed.there()), ("synced", Some(20)));
-    is_refused(&resync(&bed.mirror, "nobody", &[]), "nobody");
 }
 
 #[test]

@@ -54,6 +54,40 @@ fn a_partition_of_a_pattern_that_was_never_committed_is_counted_as_a_risk() {
 }
 
 #[test]
+fn a_topic_of_a_pattern_in_which_nothing_was_ever_committed_is_counted_as_a_risk() {
+    let (source, target) = shared_pair();
+    let (stem, group) = (unique("pattern"), unique("group"));
+    let [read, unread] = ["read", "unread"].map(|which| format!("{stem}-{which}"));
+    for topic in [&read, &unread] {
+        source.client().create_topic(topic, 1, &[]).unwrap();
+    }
+    write(source.client(), &read, 0, orders(0..50), Codec::Lz4);
+    let pattern = format!("^{stem}-.*");
+    let member = Member::join_as(Membership {
+        bootstrap: &source.bootstrap(),
+        group: &group,
+        topics: &[&pattern],
+        protocol: Protocol::Consumer,
+        commits: Commits::WhenTold,
+        instance: None,
+    });
+    until(SOON, "it has read what there is", || member.count() == 50);
+    member.commit();
+    // Only its members know that the group reads the other topic too: Twinlog asks them while they are there.
+    let mirror = twinlog(link(source, target, &[&format!("{stem}-.*")], &[&group]).line(ATTENTIVE));
+    mirror.start_ready();
+    let risk = || super::group_bed::told(&mirror, &group).and_then(|told| told.at_risk_records);
+    until(SOON, "the group is carried over", || exact(source, target, &group));
+    until(SOON, "nothing is at risk yet", || risk() == Some(0));
+    write(source.client(), &unread, 0, orders(50..80), Codec::Lz4);
+    until(SOON, "what was written there is at risk until it is committed", || risk() == Some(30));
+    until(SOON, "it has read that as well", || member.count() == 80);
+    member.commit();
+    until(SOON, "nothing is at risk any more", || risk() == Some(0));
+    member.leave();
+}
+
+#[test]
 fn a_partition_that_was_never_committed_is_seeded_with_the_first_mirrored_record_where_the_link_says_so() {
     let (source, target) = shared_pair();
     let (mirror, topic, group) = subscribed(Protocol::Classic, "no_position = \"seed\"");

@@ -6,6 +6,9 @@ use super::member::{Commits, Member, Protocol};
 use super::*;
 use crate::support::{shared_pair, until};
 
+/// A position that the source denies for so long is believed to be gone.
+const GRACE: &str = "deletion_grace = \"1s\"";
+
 #[test]
 fn a_reset_at_the_source_is_carried_over_backwards_and_forwards() {
     let bed = Bed::new(&[]);
@@ -32,7 +35,7 @@ fn commits_are_followed_where_they_may_be_read() {
 
 #[test]
 fn a_group_deleted_at_the_source_is_reported_and_its_positions_stay() {
-    let bed = Bed::new(&[]);
+    let bed = Bed::new(&[GRACE]);
     bed.carry(20);
     bed.source.client().delete_group(&bed.group).unwrap();
     bed.is_told_to_be("gone at the source");
@@ -53,7 +56,7 @@ fn one_position_deleted_at_the_source_is_reported_and_stays() {
     let beside = unique("beside");
     let (source, _) = shared_pair();
     source.client().create_topic(&beside, 1, &[]).unwrap();
-    let bed = Bed::beside(&[&beside], &[]);
+    let bed = Bed::beside(&[&beside], &[GRACE]);
     source.client().commit_offsets(&bed.group, &[(&beside, 0, 0)], "").unwrap();
     bed.carry(20);
     source.client().delete_offset(&bed.group, &bed.topic, 0).unwrap();
@@ -68,7 +71,7 @@ fn deletions_are_carried_over_where_the_link_says_so() {
     let beside = unique("beside");
     let (source, target) = shared_pair();
     source.client().create_topic(&beside, 1, &[]).unwrap();
-    let bed = Bed::beside(&[&beside], &["group_deletions = \"carry\""]);
+    let bed = Bed::beside(&[&beside], &[GRACE, "group_deletions = \"carry\""]);
     source.client().commit_offsets(&bed.group, &[(&beside, 0, 0)], "").unwrap();
     bed.carry(20);
     source.client().delete_offset(&bed.group, &bed.topic, 0).unwrap();
@@ -81,8 +84,10 @@ fn deletions_are_carried_over_where_the_link_says_so() {
     bed.is_told_to_be("synced");
     // What an application has made its own is not deleted.
     target.client().commit_offsets(&bed.group, &[(&bed.topic, 0, 70)], "").unwrap();
+    bed.commit(40);
     bed.is_told_to_be("taken over");
     source.client().delete_group(&bed.group).unwrap();
+    until(SOON, "the source has it no more", || bed.source.client().group_state(&bed.group).unwrap().is_none());
     bed.a_pass_later();
     assert_eq!(bed.there(), Some(70));
 }

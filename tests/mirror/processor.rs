@@ -118,7 +118,7 @@ impl Shared {
             .create()?;
         consumer.subscribe(&[from])?;
         let mut settings = ClientConfig::new();
-        settings.set("bootstrap.servers", &self.bootstrap).set("linger.ms", "1").set("compression.type", "lz4");
+        settings.set("bootstrap.servers", &self.bootstrap).set("linger.ms", "1");
         let transactional = self.guarantee == Guarantee::Transactional;
         if transactional {
             settings.set("transactional.id", &self.transactional_id);
