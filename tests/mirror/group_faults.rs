@@ -72,7 +72,7 @@ fn killed_at(point: Point, bed: &Bed<'_>, proxy: &Proxy, read: i64, metadata: &s
     if point == Point::Intended {
         assert_ne!(bed.there(), Some(read), "it never left");
     } else {
-        until(SOON, "the target has the position", || bed.there() == Some(read));
+        until(SOON, &format!("the target has the position, {point:?}"), || bed.there() == Some(read));
     }
 }
 

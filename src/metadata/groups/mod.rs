@@ -325,7 +325,7 @@ impl Groups {
             if wanted.waits {
                 self.open.insert(id.clone());
             }
-            if group.gone || (wanted.positions.is_empty() && !is_used) {
+            if group.gone || (wanted.positions.is_empty() && wanted.kept.is_empty() && !is_used) {
                 continue;
             }
             if wanted.is_written(&record) && !(is_overdue || is_used || is_due || is_mortal) {

@@ -123,6 +123,7 @@ impl Publisher {
             let theirs = current.offsets.iter().filter(|(at, _)| is_ours(at));
             let theirs: Positions = theirs.map(|(at, committed)| (at.clone(), committed.offset)).collect();
             let pending = current.pending.iter().find(|at| is_ours(at));
+            let wanted = wanted.beside(&current);
             match self.judge(&id, &wanted, &record, &current, (&theirs, pending), scene) {
                 Judgement::TakenOver(why) => {
                     record.taken_over = Some(TakenOver { at_ms: scene.now_ms, why });

@@ -27,7 +27,7 @@ pub struct Move {
 /// link runs. Durable on return. Answers the positions that change; `None` where nobody knows yet.
 ///
 /// # Errors
-/// A sentence: the group is not known, is still in use on the target, or the target did not answer.
+/// A sentence: the group was not taken over, is still in use on the target, or the target did not answer.
 pub async fn resync(
     id: &GroupId,
     ledger: &Ledger,
@@ -36,14 +36,9 @@ pub async fn resync(
     dry_run: bool,
     now_ms: i64,
 ) -> Result<Option<Vec<Move>>, String> {
-    let Some(record) = ledger.view().group(id) else {
-        return Err(format!(
-            "group {id} was never carried over by this link, and not taken over: there is nothing to do"
-        ));
+    let Some(record) = ledger.view().group(id).filter(|record| record.taken_over.is_some()) else {
+        return Err(format!("group {id} is not taken over: there is nothing to take back"));
     };
-    if record.taken_over.is_none() {
-        return Ok(Some(Vec::new()));
-    }
     let theirs = positions_left(id, ledger, target).await?;
     let resynced = Some(Resynced { at_ms: now_ms, replaced: theirs.clone() });
     let record = GroupRecord {
