@@ -45,7 +45,7 @@ pub(super) fn one(group: &GroupReport) -> String {
 }
 
 fn notes(group: &GroupReport) -> impl Iterator<Item = String> {
-    let cut: Vec<String> = group.cut_without.iter().map(ToString::to_string).collect();
+    let cut = &group.cut_without;
     let partial = (!cut.is_empty()).then(|| format!("partial cut without {}", cut.join(", ")));
     group.detail.clone().into_iter().chain(partial)
 }

@@ -129,11 +129,7 @@ impl LinkConfig {
 fn consistency(section: &mut Section<'_>) -> Consistency {
     let lag_max = section.duration("cut_lag_max", Duration::from_secs(1)..=Duration::from_secs(3600));
     let cut = Consistency::Cut { lag_max: lag_max.unwrap_or(LinkConfig::CUT_LAG_MAX) };
-    let chosen = section.choice("consistency", &[("cut", cut), ("latest", Consistency::Latest)]).unwrap_or(cut);
-    if chosen == Consistency::Latest && lag_max.is_some() {
-        section.refuse("cut_lag_max", "says something only with consistency = \"cut\"");
-    }
-    chosen
+    section.choice("consistency", &[("cut", cut), ("latest", Consistency::Latest)]).unwrap_or(cut)
 }
 
 fn cluster(section: &mut Section<'_>, key: &'static str, aliases: &BTreeSet<String>) -> Option<String> {

@@ -148,7 +148,7 @@ pub(crate) fn groups() -> Vec<GroupReport> {
             group: "billing".into(),
             verdict: "waiting for the mirror".into(),
             detail: None,
-            cut_without: vec![TopicPartition::new("payments", 0)],
+            cut_without: vec!["payments/0".into()],
             cost: Some(cost),
             partitions: vec![position(0, 500, Some(505), "synced"), position(1, 1001, None, "waiting for the mirror")],
         },

@@ -5,13 +5,12 @@ use crate::link::groups::routes;
 use crate::link::report::{CostReport, GroupPartitionReport, GroupReport, GroupsReport};
 use crate::link::session::Session;
 use crate::metadata::groups::{Cost, GroupState, GroupVerdict, PositionState, PositionVerdict, Way, account};
-use crate::model::TopicPartition;
 
 /// Every group as it stands.
 pub(super) fn groups(session: &Session) -> Vec<GroupReport> {
     let left_out = {
         let findings = session.groups.lock().expect("no panic while held");
-        findings.left_out().keys().cloned().collect::<Vec<_>>()
+        findings.left_out().keys().map(ToString::to_string).collect::<Vec<String>>()
     };
     states(session).into_iter().map(|state| group(&state, &left_out)).collect()
 }
@@ -21,7 +20,7 @@ pub(super) fn summary(session: &Session) -> GroupsReport {
     let mut summary = GroupsReport::default();
     for state in states(session) {
         *summary.verdicts.entry(state.verdict.words().to_owned()).or_default() += 1;
-        if let Some(cost) = state.cost() {
+        if let Some(cost) = state.cost().filter(|_| state.verdict.is_ours()) {
             summary.cost.re_read_records += cost.re_read;
             summary.cost.skip_records += cost.skip;
             summary.cost.at_risk_records += cost.at_risk;
@@ -45,12 +44,12 @@ fn states(session: &Session) -> Vec<GroupState> {
     states.collect()
 }
 
-fn group(state: &GroupState, left_out: &[TopicPartition]) -> GroupReport {
+fn group(state: &GroupState, left_out: &[String]) -> GroupReport {
     GroupReport {
         group: state.id.clone(),
         verdict: state.verdict.words().to_owned(),
         detail: state.verdict.detail().map(str::to_owned),
-        cut_without: if state.cost().is_some() { left_out.to_vec() } else { Vec::new() },
+        cut_without: if state.verdict.is_ours() { left_out.to_vec() } else { Vec::new() },
         cost: state.cost().map(cost),
         partitions: state.partitions.iter().map(|p| position(p, &state.verdict)).collect(),
     }
@@ -76,8 +75,8 @@ fn position(state: &PositionState, group: &GroupVerdict) -> GroupPartitionReport
         PositionVerdict::Pending => "pending in a transaction".to_owned(),
         PositionVerdict::NotMirrored => "not mirrored".to_owned(),
     };
-    let is_ours = state.verdict != PositionVerdict::NotMirrored
-        && !matches!(group, GroupVerdict::TakenOver(_) | GroupVerdict::TypeConflict(_) | GroupVerdict::Failed(_));
+    let is_ours =
+        state.verdict != PositionVerdict::NotMirrored && group.is_ours() && !matches!(group, GroupVerdict::Failed(_));
     GroupPartitionReport {
         source: state.source.clone(),
         source_offset: state.offset,

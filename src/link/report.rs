@@ -104,8 +104,8 @@ pub struct GroupReport {
     /// What more there is to say, as a sentence.
     pub detail: Option<String>,
     /// Partitions that its positions are not held back for: what its work has produced there may be missing.
-    pub cut_without: Vec<TopicPartition>,
-    /// What a switch-over now would cost it; nothing where an application has taken it over.
+    pub cut_without: Vec<String>,
+    /// What a switch-over now would cost it; of a group that an application has taken over, how far that is from the source.
     #[serde(flatten)]
     pub cost: Option<CostReport>,
     /// Each partition's position.

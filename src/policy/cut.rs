@@ -3,7 +3,7 @@
 //!
 //! Partitions that hold everybody up leave by name, and come back when they have caught up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -127,6 +127,24 @@ impl<T: Reading> Cuts<T> {
         }
     }
 
+    /// The partitions whose ends nobody could tell.
+    pub fn untold(&self) -> BTreeSet<TopicPartition> {
+        let ends = self.pending.iter().flat_map(|cut| &cut.ends);
+        ends.filter(|(_, end)| end.is_none()).map(|(at, _)| at.clone()).collect()
+    }
+
+    /// Takes in ends that were asked for after all readings.
+    pub fn tell(&mut self, told: &BTreeMap<TopicPartition, Offset>) {
+        for (at, end) in self.pending.iter_mut().flat_map(|cut| &mut cut.ends) {
+            *end = end.or_else(|| told.get(at).copied());
+        }
+    }
+
+    /// Waits for these partitions only: the others are gone.
+    pub fn wait_only_for(&mut self, is_there: impl Fn(&TopicPartition) -> bool) {
+        self.pending.iter_mut().for_each(|cut| cut.ends.retain(|at, _| is_there(at)));
+    }
+
     /// Whether a reading waits.
     pub fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
@@ -211,10 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn an_end_nobody_could_tell_is_waited_for_until_a_later_reading_or_the_roster_settles_it() {
+    fn an_end_nobody_could_tell_is_waited_for_until_it_is_told_or_out_or_gone() {
         let (mut cuts, mut roster) = (Cuts::default(), Roster::new(10 * SECOND));
-        cuts.push(Read::from([("billing", 1)]), BTreeMap::from([(at(0), None)]));
+        let untold = || (Read::from([("billing", 1)]), BTreeMap::from([(at(0), None)]));
+        cuts.push(untold().0, untold().1);
         assert_eq!(take(&mut cuts, &roster, &[i64::MAX]), None);
+        assert_eq!(cuts.untold(), BTreeSet::from([at(0)]));
+        cuts.tell(&BTreeMap::from([(at(0), Offset(7))]));
+        assert_eq!(take(&mut cuts, &roster, &[6]), None);
+        assert_eq!(take(&mut cuts, &roster, &[7]), Some(Read::from([("billing", 1)])));
+        cuts.push(untold().0, untold().1);
+        cuts.wait_only_for(|at| at.partition != 0);
+        assert_eq!(take(&mut cuts, &roster, &[]), Some(Read::from([("billing", 1)])));
+        cuts.push(untold().0, untold().1);
         roster.see([(&at(0), behind(11 * SECOND))].into_iter());
         assert_eq!(take(&mut cuts, &roster, &[0]), Some(Read::from([("billing", 1)])));
     }

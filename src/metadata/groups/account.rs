@@ -110,6 +110,11 @@ impl GroupVerdict {
         }
     }
 
+    /// Whether Twinlog keeps the group's positions.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self, GroupVerdict::TakenOver(_) | GroupVerdict::TypeConflict(_) | GroupVerdict::ShareGroup)
+    }
+
     /// What more there is to say.
     pub fn detail(&self) -> Option<&str> {
         match self {
@@ -120,9 +125,10 @@ impl GroupVerdict {
 }
 
 impl GroupState {
-    /// What a switch-over now would cost, over all partitions. An application that has taken the group over pays nothing.
+    /// What a switch-over now would cost, over all partitions; of a group that an application has taken over, how far that
+    /// is from the source.
     pub fn cost(&self) -> Option<Cost> {
-        if matches!(self.verdict, GroupVerdict::TakenOver(_) | GroupVerdict::ShareGroup) {
+        if matches!(self.verdict, GroupVerdict::TypeConflict(_) | GroupVerdict::ShareGroup) {
             return None;
         }
         let plus = |a: Cost, b: Cost| Cost {
@@ -173,7 +179,9 @@ fn positions(group: &Group, record: &GroupRecord, mirrored: &Mirrored) -> Vec<Po
     });
     let mut states: Vec<PositionState> = share.collect();
     let Some(read) = &group.read else { return states };
-    let written = |route: &MirroredRoute| record.confirmed.get(&route.target).copied();
+    // An application's positions, once it has taken the group over.
+    let standing = if record.taken_over.is_some() { &group.theirs } else { &record.confirmed };
+    let written = |route: &MirroredRoute| standing.get(&route.target).copied();
     for (source, committed) in &read.offsets {
         let (written, (verdict, cost)) = match mirrored.of(source) {
             None => (None, (PositionVerdict::NotMirrored, Cost::default())),
@@ -211,7 +219,10 @@ fn position(committed: Offset, written: Option<Offset>, route: &MirroredRoute) -
     match route.stand(committed) {
         Standing::At(at) if written == Some(at) => (PositionVerdict::Synced, Cost::default()),
         Standing::At(at) => (PositionVerdict::Waiting, between(at, 0)),
-        Standing::ClampedUp { at, lost } => (PositionVerdict::ClampedUp(lost), between(at, lost)),
+        Standing::ClampedUp { at, lost } if written == Some(at) => {
+            (PositionVerdict::ClampedUp(lost), Cost { skip: lost, lost, ..Cost::default() })
+        }
+        Standing::ClampedUp { at, lost } => (PositionVerdict::Waiting, between(at, lost)),
         Standing::Waiting => {
             let cost = end().map_or(Cost::default(), |end| between(end, 0));
             (PositionVerdict::Waiting, cost)

@@ -184,6 +184,9 @@ impl Groups {
         if mirrored.routes().is_empty() {
             return Ok(());
         }
+        if extent == Extent::Full {
+            self.ask_again().await;
+        }
         let read = match extent {
             Extent::Full => match timeout(PATIENCE, self.survey.look()).await {
                 Ok(read) => read?,
@@ -207,8 +210,19 @@ impl Groups {
         Ok(())
     }
 
+    /// Asks for ends that nobody could tell when they were asked for: later ones wait for more, and never for less.
+    async fn ask_again(&mut self) {
+        let untold: Vec<TopicPartition> = self.cuts.untold().into_iter().collect();
+        if !untold.is_empty() {
+            let told = self.catalog.high_watermarks(&untold).await;
+            let told = untold.into_iter().zip(told).filter_map(|(at, end)| Some((at, end.ok()?)));
+            self.cuts.tell(&told.collect());
+        }
+    }
+
     fn take_published(&mut self, mirrored: &Mirrored) {
-        let position = |at: &TopicPartition| mirrored.of(at).map_or(Some(Offset(i64::MAX)), |route| route.position());
+        self.cuts.wait_only_for(|at| mirrored.of(at).is_some());
+        let position = |at: &TopicPartition| mirrored.of(at)?.position();
         let Some(passed) = self.cuts.take_passed(&self.roster, position) else { return };
         let mut board = self.board.lock().expect("no panic while held");
         for (id, read) in passed {
@@ -237,8 +251,9 @@ impl Groups {
             for (id, outcome) in outcomes {
                 let Some(group) = board.groups.get_mut(&id) else { continue };
                 match outcome {
-                    Outcome::Settled => {
+                    Outcome::Settled(theirs) => {
                         group.unwritten = None;
+                        group.theirs = theirs;
                         group.verified_at = Some(now);
                     }
                     Outcome::Failed(why) => {
@@ -291,7 +306,14 @@ impl Groups {
             }
             let record = self.publisher.record(&id);
             group.conflict = theirs.and_then(|theirs| conflict(theirs.protocol));
-            if record.taken_over.is_some() || group.conflict.is_some() {
+            if group.conflict.is_some() {
+                continue;
+            }
+            if record.taken_over.is_some() {
+                if is_swept {
+                    swept += 1;
+                    candidates.push(Candidate { id, wanted: Wanted::default() });
+                }
                 continue;
             }
             let is_due = !group.gone && self.publisher.is_due(&record, now_ms);
@@ -303,12 +325,10 @@ impl Groups {
             if wanted.waits {
                 self.open.insert(id.clone());
             }
-            if group.gone || (wanted.positions.is_empty() && !is_used) {
+            if group.gone || (wanted.positions.is_empty() && wanted.kept.is_empty() && !is_used) {
                 continue;
             }
-            let is_written = record.intent.is_empty()
-                && wanted.positions.iter().all(|(at, offset)| record.confirmed.get(at) == Some(offset));
-            if is_written && !(is_overdue || is_used || is_due || is_mortal) {
+            if wanted.is_written(&record) && !(is_overdue || is_used || is_due || is_mortal) {
                 continue;
             }
             candidates.push(Candidate { id, wanted });

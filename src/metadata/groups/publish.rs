@@ -13,7 +13,7 @@ use crate::ledger::record::{GroupRecord, TakenOver};
 use crate::ledger::{ControlRecord, Ledger};
 use crate::metadata::groups::standing::Mirrored;
 use crate::metadata::groups::wanted::Wanted;
-use crate::model::{GroupId, TopicPartition};
+use crate::model::{GroupId, Offset, TopicPartition};
 use crate::policy::group::{Decision, Known, Positions, decide};
 
 /// Commits under way at a time: enough to hide round trips, few enough not to crowd out a coordinator.
@@ -52,8 +52,8 @@ pub(super) struct Candidate {
 
 /// What became of a candidate; of those that were taken over, the ledger tells.
 pub(super) enum Outcome {
-    /// The target holds what is wanted, or the group belongs to an application.
-    Settled,
+    /// The target holds what is wanted, or the group belongs to an application, and stands here.
+    Settled(Positions),
     /// Neither.
     Failed(String),
 }
@@ -111,10 +111,6 @@ impl Publisher {
         let (mut outcomes, mut commits, mut records) = (Vec::new(), Vec::new(), Vec::new());
         for (Candidate { id, wanted }, current) in candidates.into_iter().zip(current) {
             let mut record = (*self.record(&id)).clone();
-            if record.taken_over.is_some() {
-                outcomes.push((id, Outcome::Settled));
-                continue;
-            }
             let current = match current {
                 Ok(current) => current,
                 Err(error) => {
@@ -122,14 +118,20 @@ impl Publisher {
                     continue;
                 }
             };
-            match self.judge(&id, &wanted, &record, &current, scene) {
+            let is_ours =
+                |at: &TopicPartition| scene.mirrored.source_of(at).is_some() || record.confirmed.contains_key(at);
+            let theirs = current.offsets.iter().filter(|(at, _)| is_ours(at));
+            let theirs: Positions = theirs.map(|(at, committed)| (at.clone(), committed.offset)).collect();
+            let pending = current.pending.iter().find(|at| is_ours(at));
+            let wanted = wanted.beside(&current);
+            match self.judge(&id, &wanted, &record, &current, (&theirs, pending), scene) {
                 Judgement::TakenOver(why) => {
                     record.taken_over = Some(TakenOver { at_ms: scene.now_ms, why });
                     records.push(ControlRecord::Group(id.clone(), record));
-                    outcomes.push((id, Outcome::Settled));
+                    outcomes.push((id, Outcome::Settled(theirs)));
                 }
-                Judgement::Settled => outcomes.push((id, Outcome::Settled)),
-                Judgement::Commit(positions, theirs) => {
+                Judgement::Settled => outcomes.push((id, Outcome::Settled(theirs))),
+                Judgement::Commit(positions) => {
                     // What the target holds was found to be ours, perhaps by an intent that the next one replaces.
                     record.confirmed.extend(theirs);
                     record.intent.clone_from(&positions);
@@ -151,32 +153,39 @@ impl Publisher {
         wanted: &Wanted,
         record: &GroupRecord,
         current: &ReadOffsets,
+        (theirs, pending): (&Positions, Option<&TopicPartition>),
         scene: Scene<'_>,
     ) -> Judgement {
+        if record.taken_over.is_some() {
+            return Judgement::Settled;
+        }
         if scene.in_use.contains(id) {
             return Judgement::TakenOver("it has members on the target".into());
         }
-        let is_ours = |at: &TopicPartition| scene.mirrored.source_of(at).is_some() || record.confirmed.contains_key(at);
-        if let Some(at) = current.pending.iter().find(|at| is_ours(at)) {
+        if let Some(at) = pending {
             return Judgement::TakenOver(format!("a transaction on the target is about to set its position on {at}"));
         }
-        let theirs = current.offsets.iter().filter(|(at, _)| is_ours(at));
-        let theirs: Positions = theirs.map(|(at, committed)| (at.clone(), committed.offset)).collect();
         let known =
-            Known { wanted: &wanted.positions, target: &theirs, confirmed: &record.confirmed, intent: &record.intent };
-        match decide(known) {
+            Known { wanted: &wanted.positions, target: theirs, confirmed: &record.confirmed, intent: &record.intent };
+        let mut positions = match decide(known) {
             Decision::Foreign(at, offset) => {
                 let ours = record.confirmed.get(&at).map_or("none".to_owned(), |offset| offset.to_string());
                 let why =
                     format!("its position on {at} was set to {offset} on the target (Twinlog had written {ours})");
-                Judgement::TakenOver(why)
+                return Judgement::TakenOver(why);
             }
             Decision::Synced if self.is_due(record, scene.now_ms) => {
-                Judgement::Commit(wanted.positions.clone(), theirs)
+                return Judgement::Commit(wanted.positions.clone());
             }
-            Decision::Synced => Judgement::Settled,
-            Decision::Commit(positions) => Judgement::Commit(positions, theirs),
-        }
+            Decision::Synced => Positions::new(),
+            Decision::Commit(positions) => positions,
+        };
+        // The same offset with other metadata is another position: Streams moves its time on with it.
+        let is_other = |(at, _): &(&TopicPartition, &Offset)| {
+            current.offsets.get(*at).is_some_and(|there| there.metadata != wanted.metadata_of(at))
+        };
+        positions.extend(wanted.positions.iter().filter(is_other).map(|(at, offset)| (at.clone(), *offset)));
+        if positions.is_empty() { Judgement::Settled } else { Judgement::Commit(positions) }
     }
 
     async fn commit(&self, commits: Vec<Commit>, now_ms: i64) -> Result<Vec<(GroupId, Outcome)>> {
@@ -205,12 +214,12 @@ impl Publisher {
                     record.seeded = wanted.seeded;
                     record.committed_at_ms = now_ms;
                     record.intent.clear();
-                    Outcome::Settled
+                    Outcome::Settled(record.confirmed.clone())
                 }
                 Err(error) if error.kind == ErrorKind::GroupBusy => {
                     let why = "it has members on the target".into();
                     record.taken_over = Some(TakenOver { at_ms: now_ms, why });
-                    Outcome::Settled
+                    Outcome::Settled(record.confirmed.clone())
                 }
                 Err(error) => {
                     outcomes.push((id, Outcome::Failed(error.message)));
@@ -230,8 +239,7 @@ impl Publisher {
 enum Judgement {
     TakenOver(String),
     Settled,
-    /// These positions, where the target holds those.
-    Commit(Positions, Positions),
+    Commit(Positions),
 }
 
 /// Kafka keeps metadata as text; what is not was refused by the coordinator.

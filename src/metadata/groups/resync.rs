@@ -36,10 +36,9 @@ pub async fn resync(
     dry_run: bool,
     now_ms: i64,
 ) -> Result<Option<Vec<Move>>, String> {
-    let record = ledger.view().group(id).map(|record| (*record).clone()).unwrap_or_default();
-    if record.taken_over.is_none() {
+    let Some(record) = ledger.view().group(id).filter(|record| record.taken_over.is_some()) else {
         return Err(format!("group {id} is not taken over: there is nothing to take back"));
-    }
+    };
     let theirs = positions_left(id, ledger, target).await?;
     let resynced = Some(Resynced { at_ms: now_ms, replaced: theirs.clone() });
     let record = GroupRecord {
@@ -48,7 +47,7 @@ pub async fn resync(
         taken_over: None,
         resynced,
         seeded: Positions::new(),
-        ..record
+        ..(*record).clone()
     };
     let moves = known.map(|(board, mirrored)| {
         let board = board.lock().expect("no panic while held");

@@ -16,6 +16,8 @@ use crate::policy::group::Positions;
 pub(super) struct Wanted {
     /// The positions.
     pub(super) positions: Positions,
+    /// What was written before and cannot be told anew, as while the source is away: it shall not vanish.
+    pub(super) kept: Positions,
     /// The committers' metadata beside them, where there is any.
     pub(super) metadata: BTreeMap<TopicPartition, Bytes>,
     /// Those of the positions that the source has none for.
@@ -25,61 +27,78 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What a group's published positions become on the target; what was written before and cannot be told anew, as while
-    /// the source is away, stays as it is. `seeds`: partitions without a position get the first mirrored offset.
+    /// What a group's published positions become on the target. `seeds`: partitions without a position get the first
+    /// mirrored offset.
     pub(super) fn of(group: &Group, record: &GroupRecord, mirrored: &Mirrored, seeds: bool) -> Self {
         let mut wanted = Self::default();
-        let Some(read) = &group.published else {
-            return Self::kept(record, &BTreeSet::new());
-        };
-        for (source, committed) in &read.offsets {
-            let Some(route) = mirrored.of(source) else { continue };
-            match route.stand(committed.offset) {
-                Standing::At(at) | Standing::ClampedUp { at, .. } => {
-                    wanted.positions.insert(route.target.clone(), at);
-                    if !committed.metadata.is_empty() {
-                        wanted.metadata.insert(route.target.clone(), committed.metadata.clone());
-                    }
+        let mut deleted = BTreeSet::new();
+        if let Some(read) = &group.published {
+            wanted.translate(read, mirrored);
+            for (_, route) in unpositioned(read, &group.assigned, record, mirrored) {
+                let known = record.seeded.get(&route.target).copied();
+                if let Some(first) = known.or_else(|| route.first_mirrored().filter(|_| seeds)) {
+                    wanted.seeded.insert(route.target.clone(), first);
                 }
-                Standing::Waiting => wanted.waits = true,
-                Standing::BeforeTheMirror(_) => {}
             }
+            wanted.positions.extend(wanted.seeded.clone());
+            deleted.extend(gone(read, record, mirrored).map(|(_, route)| &route.target));
         }
-        for (_, route) in unpositioned(read, &group.assigned, record, mirrored) {
-            let known = record.seeded.get(&route.target).copied();
-            if let Some(first) = known.or_else(|| route.first_mirrored().filter(|_| seeds)) {
-                wanted.seeded.insert(route.target.clone(), first);
-            }
-        }
-        wanted.positions.extend(wanted.seeded.clone());
-        let gone = gone(read, record, mirrored).map(|(_, route)| route.target.clone()).collect();
-        let kept = Self::kept(record, &gone);
-        for (at, offset) in kept.positions {
-            if let std::collections::btree_map::Entry::Vacant(vacant) = wanted.positions.entry(at.clone()) {
-                vacant.insert(offset);
-                wanted.metadata.extend(kept.metadata.get(&at).map(|metadata| (at.clone(), metadata.clone())));
+        for (at, offset) in &record.confirmed {
+            if !wanted.positions.contains_key(at) && !deleted.contains(at) {
+                wanted.kept.insert(at.clone(), *offset);
+                let metadata = record.metadata.get(at).map(|text| (at.clone(), Bytes::from(text.clone())));
+                wanted.metadata.extend(metadata);
             }
         }
         wanted
     }
 
-    /// What was written for a group, except on partitions of which the source has no position any more.
-    fn kept(record: &GroupRecord, gone: &BTreeSet<TopicPartition>) -> Self {
-        let is_kept = |at: &TopicPartition| !gone.contains(at);
-        let metadata = record.metadata.iter().filter(|(at, _)| is_kept(at));
-        Self {
-            positions: record.confirmed.iter().filter(|(at, _)| is_kept(at)).map(|(a, o)| (a.clone(), *o)).collect(),
-            metadata: metadata.map(|(at, text)| (at.clone(), Bytes::from(text.clone()))).collect(),
-            seeded: record.seeded.clone(),
-            waits: false,
+    fn translate(&mut self, read: &ReadOffsets, mirrored: &Mirrored) {
+        for (source, committed) in &read.offsets {
+            let Some(route) = mirrored.of(source) else { continue };
+            match route.stand(committed.offset) {
+                Standing::At(at) | Standing::ClampedUp { at, .. } => {
+                    self.positions.insert(route.target.clone(), at);
+                    if !committed.metadata.is_empty() {
+                        self.metadata.insert(route.target.clone(), committed.metadata.clone());
+                    }
+                }
+                Standing::Waiting => self.waits = true,
+                Standing::BeforeTheMirror(_) => {}
+            }
         }
+    }
+
+    /// The same, where what is kept stands as it does on the target; only what has vanished is as it was written last.
+    pub(super) fn beside(mut self, current: &ReadOffsets) -> Self {
+        for (at, offset) in std::mem::take(&mut self.kept) {
+            let there = current.offsets.get(&at);
+            if let Some(there) = there {
+                self.metadata.insert(at.clone(), there.metadata.clone());
+            }
+            self.positions.insert(at, there.map_or(offset, |there| there.offset));
+        }
+        self
+    }
+
+    /// Whether a group's record says that all of this stands on the target.
+    pub(super) fn is_written(&self, record: &GroupRecord) -> bool {
+        let is_there = |(at, offset): (&TopicPartition, &Offset)| {
+            let metadata = record.metadata.get(at).map_or(&b""[..], |text| text.as_bytes());
+            record.confirmed.get(at) == Some(offset) && self.metadata_of(at) == metadata
+        };
+        record.intent.is_empty() && self.positions.iter().all(is_there)
+    }
+
+    /// What the committer said beside a position.
+    pub(super) fn metadata_of(&self, at: &TopicPartition) -> Bytes {
+        self.metadata.get(at).cloned().unwrap_or_default()
     }
 
     /// These positions with their metadata, for the coordinator.
     pub(super) fn offsets(&self, positions: &Positions) -> GroupOffsets {
         let with_metadata = |(at, offset): (&TopicPartition, &Offset)| {
-            let metadata = self.metadata.get(at).cloned().unwrap_or_default();
-            (at.clone(), CommittedOffset { offset: *offset, metadata })
+            (at.clone(), CommittedOffset { offset: *offset, metadata: self.metadata_of(at) })
         };
         positions.iter().map(with_metadata).collect()
     }

@@ -89,7 +89,7 @@ async fn a_group_taken_back_follows_the_source_again_and_a_dry_run_changes_nothi
     born(&twin).await;
     twin.source.commit("billing", &at(), Offset(15));
     twin.pass().await;
-    assert!(take_back(&twin, false).await.unwrap_err().contains("not taken over"));
+    assert!(take_back(&twin, false).await.unwrap_err().contains("is not taken over"));
     twin.target.set_members("billing", true);
     twin.pass().await;
     assert!(take_back(&twin, false).await.unwrap_err().contains("has members on the target"));

@@ -101,6 +101,18 @@ async fn a_crash_between_commit_and_confirmation_is_no_take_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_intent_wrote_is_not_set_back_while_the_source_says_nothing() {
+    let mut twin = Twin::new().await;
+    let intended = GroupRecord { intent: positions(5), confirmed: positions(3), ..GroupRecord::default() };
+    twin.ledger.append(vec![ControlRecord::Group("billing".into(), intended)]).await.expect("appended");
+    twin.target.commit("billing", &at(), Offset(5));
+    twin.source.fail_next(Call::ReadGroups, usize::MAX, ErrorKind::Retryable);
+    twin.restart().await;
+    assert!(twin.try_pass(Extent::Full).await.is_err());
+    assert_eq!(twin.there(), Some(Offset(5)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_crash_before_the_next_commit_is_no_take_over_either() {
     let mut twin = Twin::new().await;
     let intended = GroupRecord { intent: positions(5), confirmed: positions(3), ..GroupRecord::default() };
