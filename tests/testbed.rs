@@ -413,14 +413,18 @@ fn positions_pend_in_transactions_vanish_one_by_one_and_their_group_is_listed() 
     client.commit_offsets(&group, &[(&topic, 0, 1), (&topic, 1, 1)], "größer").unwrap();
     assert_eq!(client.group_state(&group).unwrap().as_deref(), Some("Empty"));
     assert_eq!(client.coordinator(&group).unwrap(), 1);
-    let epochs = client.committed_epochs(&group).unwrap();
-    assert_eq!(epochs.into_values().collect::<Vec<_>>(), [-1, -1]);
+    let epochs = || client.committed_epochs(&group).unwrap().into_values().collect::<Vec<_>>();
+    assert_eq!(epochs(), [-1, -1]);
+    client.commit_offsets_of_epoch(0, &group, &[(&topic, 1, 1)], "größer").unwrap();
+    assert_eq!(epochs(), [-1, 0]);
     let there = || client.committed(&group).unwrap().into_values().map(|(offset, _)| offset).collect::<Vec<_>>();
     for (commit, after) in [(false, [1, 1]), (true, [5, 1])] {
         let mut producer = client.producer(Some(&group)).unwrap();
         let mut transaction = producer.begin();
         transaction.commit_offsets(&group, &[(&topic, 0, 5)], "").unwrap();
         assert_eq!(there(), [1, 1], "pending");
+        let for_good = || client.committed_for_good(&group).unwrap().into_values().collect::<Vec<_>>();
+        assert_eq!(for_good(), [1], "nothing is said of what may be replaced");
         if commit {
             transaction.commit().unwrap()
         } else {

@@ -15,10 +15,22 @@ use super::{Client, Result, accepted, name_of, text};
 impl Client {
     /// Commits positions of a group that has no members, with this metadata text.
     pub fn commit_offsets(&self, group: &str, at: &[(&str, i32, i64)], metadata: &str) -> Result<()> {
+        self.commit_offsets_of_epoch(-1, group, at, metadata)
+    }
+
+    /// The same, as consumers do that know the leader epoch of the last record they have read.
+    pub fn commit_offsets_of_epoch(
+        &self,
+        epoch: i32,
+        group: &str,
+        at: &[(&str, i32, i64)],
+        metadata: &str,
+    ) -> Result<()> {
         let topic = |(topic, partition, offset): &(&str, i32, i64)| {
             let partition = OffsetCommitRequestPartition::default()
                 .with_partition_index(*partition)
                 .with_committed_offset(*offset)
+                .with_committed_leader_epoch(epoch)
                 .with_committed_metadata(Some(text(metadata)));
             OffsetCommitRequestTopic::default().with_name(name_of(topic)).with_partitions(vec![partition])
         };
@@ -35,20 +47,28 @@ impl Client {
 
     /// Every committed position of a group with its metadata, by topic and partition; empty when it has none.
     pub fn committed(&self, group: &str) -> Result<BTreeMap<(String, i32), (i64, String)>> {
-        self.positions(group, |p| (p.committed_offset, p.metadata.map(|m| m.to_string()).unwrap_or_default()))
+        self.positions(group, false, |p| (p.committed_offset, p.metadata.map(|m| m.to_string()).unwrap_or_default()))
+    }
+
+    /// Every committed offset of a group without pending ones, as of now also right after its coordinator has moved: until
+    /// a new one knows how far its log is replicated, it answers other readers with what stood there some time ago.
+    pub fn committed_for_good(&self, group: &str) -> Result<BTreeMap<(String, i32), i64>> {
+        self.positions(group, true, |p| p.committed_offset)
     }
 
     /// Leader epochs committed beside a group's positions; −1 where the committer told none.
     pub fn committed_epochs(&self, group: &str) -> Result<BTreeMap<(String, i32), i32>> {
-        self.positions(group, |p| p.committed_leader_epoch)
+        self.positions(group, false, |p| p.committed_leader_epoch)
     }
 
     fn positions<T>(
         &self,
         group: &str,
+        stable: bool,
         what: impl Fn(OffsetFetchResponsePartition) -> T,
     ) -> Result<BTreeMap<(String, i32), T>> {
         let request = OffsetFetchRequest::default().with_group_id(name_of(group)).with_topics(None);
+        let request = request.with_require_stable(stable);
         self.again(|| {
             let answer = self.ask_coordinator(0, group, &request, 7)?;
             accepted(answer.error_code, format_args!("positions of {group}"))?;
