@@ -29,6 +29,8 @@ pub enum Call {
     ReadGroups,
     /// [`GroupWriter::commit_offsets`](crate::endpoint::GroupWriter::commit_offsets).
     CommitGroup,
+    /// [`GroupWriter::delete_offsets`](crate::endpoint::GroupWriter::delete_offsets).
+    DeleteOffsets,
     /// [`LedgerFollower::next`](crate::endpoint::LedgerFollower::next), also one that waits already.
     Follow,
     /// [`LedgerStore::claim`](crate::endpoint::LedgerStore::claim).

@@ -12,7 +12,7 @@ use crate::model::{GroupId, TopicName};
 use crate::wire::connection::Connection;
 use crate::wire::coordinators::Told;
 use crate::wire::fault::error_needing;
-use crate::wire::groups::wire_group;
+use crate::wire::groups::{GROUP_ID_NOT_FOUND, wire_group};
 
 /// The request that commits these positions.
 pub(super) fn request(group: &GroupId, offsets: &GroupOffsets) -> Result<OffsetCommitRequest> {
@@ -59,6 +59,11 @@ async fn committed(at: &Connection, group: &GroupId, request: OffsetCommitReques
         for partition in &topic.partitions {
             let what = format!("{}: commit of group {group} on {name}/{}", at.peer(), partition.partition_index);
             let right = format!("Read on group {group} and on topic {name}");
+            if partition.error_code == GROUP_ID_NOT_FOUND {
+                // A group that is not known begins with its first commit.
+                let why = format!("{what}: here that is a share group, which has no positions (GroupIdNotFound, 69)");
+                return Told::settled(Err(Error::new(ErrorKind::Refused, why)));
+            }
             if let Some(error) = error_needing(right, partition.error_code, what) {
                 return Told::refused(partition.error_code, error);
             }
