@@ -54,7 +54,7 @@ fn set_for_hearing(config: &mut ClientConfig) {
         // when idle; and a partition held back while records wait here would miss the next question, for this long.)
         .set("fetch.wait.max.ms", "500")
         // Small: of each of the 50 partitions in one answer.
-        .set("fetch.message.max.bytes", "262144")
+        .set("fetch.message.max.bytes", "65536")
         .set("queued.min.messages", "10000")
         // How often a partition's next leader is asked for, in the end; 1 s by default.
         .set("retry.backoff.max.ms", "250");
