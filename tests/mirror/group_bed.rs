@@ -85,6 +85,17 @@ impl<'a> Bed<'a> {
         until(SOON, &format!("{} is {verdict:?}", self.group), || self.told().verdict == verdict);
     }
 
+    /// Waits until Twinlog knows by its ledger that the group is synced, with so many orders read.
+    #[track_caller]
+    pub fn is_confirmed(&self, read: i64) {
+        until(SOON, &format!("{} is synced at {read}", self.group), || {
+            let told = self.told();
+            // Of a group that has not been looked at yet it knows no partition.
+            let position = told.find(&self.topic, 0).and_then(|position| position.target_offset);
+            told.verdict == "synced" && position == Some(read)
+        });
+    }
+
     /// What Twinlog says of the group.
     #[track_caller]
     pub fn told(&self) -> Told {
@@ -101,6 +112,16 @@ impl<'a> Bed<'a> {
     #[track_caller]
     pub fn a_pass_later(&self) {
         a_pass_later(&self.mirror);
+    }
+}
+
+impl Drop for Bed<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some((_, groups)) = self.mirror.get(&format!("/v1/links/{}/groups", self.mirror.link()))
+        {
+            eprintln!("{} said of its groups: {groups}", self.mirror.link());
+        }
     }
 }
 
@@ -161,12 +182,16 @@ struct At {
 }
 
 impl Told {
-    /// What is said of a partition, as named at the source.
+    /// What is said of a partition, as named at the source; `None` when nothing is.
+    pub fn find(&self, topic: &str, partition: i32) -> Option<PartitionTold> {
+        let is = |told: &&PartitionTold| (told.source.topic.as_str(), told.source.partition) == (topic, partition);
+        self.partitions.iter().find(is).cloned()
+    }
+
+    /// The same, of a partition of which something must be said.
     #[track_caller]
     pub fn partition(&self, topic: &str, partition: i32) -> PartitionTold {
-        let is = |told: &&PartitionTold| (told.source.topic.as_str(), told.source.partition) == (topic, partition);
-        let found = self.partitions.iter().find(is).cloned();
-        found.unwrap_or_else(|| panic!("nothing is said of {topic}/{partition}: {self:?}"))
+        self.find(topic, partition).unwrap_or_else(|| panic!("nothing is said of {topic}/{partition}: {self:?}"))
     }
 }
 

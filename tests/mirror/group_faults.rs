@@ -84,6 +84,7 @@ fn killed_at_each_point_of_a_commit_it_takes_nobody_for_a_stranger_and_ends_exac
     let (proxy, at) = (target.only().proxy(), (bed.topic.clone(), 0));
     let mut read = 0;
     bed.carry(read);
+    bed.is_confirmed(read);
     for round in 0..rounds(1, 10) as i64 {
         for point in Point::ALL {
             read = (read + 7 + round) % 60;
@@ -103,7 +104,7 @@ fn killed_at_each_point_of_a_commit_it_takes_nobody_for_a_stranger_and_ends_exac
                 exact(source, &target, &bed.group)
             });
             assert_eq!(there()[&at], (read, metadata), "killed when {point:?}");
-            bed.is_told_to_be("synced");
+            bed.is_confirmed(read);
         }
     }
     bed.carry(100);
