@@ -1,13 +1,10 @@
-//! The wire adapter's contracts on real brokers: catalog, admin, groups, point reads, security, broker death.
+//! The wire adapter's contracts on real brokers: catalog, admin, point reads, security, broker death.
 
 mod support;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use support::access::User;
 use support::batch::{Batch, Codec};
 use support::cluster::OLDER;
@@ -15,8 +12,8 @@ use support::raw::{Allow, Client};
 use support::record::Record;
 use support::{Cluster, ClusterSpec, shared_source, unique, until};
 use twinlog::endpoint::{
-    Catalog, CommittedOffset, ConfigChange, ConfigOrigin, ErrorKind, GroupOffsets, GroupProtocol, GroupReader,
-    GroupWriter, Mechanism, PointReader, Protocol, ReadOffsets, Secret, Security, TopicAdmin, TopicSpec, View,
+    Catalog, ConfigChange, ConfigOrigin, ErrorKind, GroupReader, Mechanism, PointReader, Protocol, Secret, Security,
+    TopicAdmin, TopicSpec, View,
 };
 use twinlog::model::{GroupId, LeaderEpoch, Offset, OffsetRange, TopicName, TopicPartition};
 use twinlog::wire::{self, Points};
@@ -98,11 +95,10 @@ async fn topics_live_as_told_on_the_current_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_groups_and_places_are_read_on_an_older_version() {
+async fn topics_and_places_are_read_on_an_older_version() {
     let cluster = Cluster::start(ClusterSpec { version: OLDER, ..ClusterSpec::default() });
     topics_are_created_seen_grown_and_changed(&cluster).await;
     ends_tell_open_transactions_and_deleted_records(&cluster).await;
-    positions_travel_byte_for_byte(&cluster).await;
     places_are_read_in_both_views(&cluster).await;
 }
 
@@ -212,138 +208,6 @@ async fn equal_records_have_equal_digests_wherever_they_stand() {
     assert_eq!(hash(1, 0).await, hash(0, 5).await);
     assert_eq!(hash(1, 1).await, hash(0, 3).await);
     assert_ne!(hash(0, 3).await, hash(0, 5).await);
-}
-
-async fn positions_travel_byte_for_byte(cluster: &Cluster) {
-    let (client, topic) = (cluster.client(), unique("read"));
-    client.create_topic(&topic, 3, &[]).unwrap();
-    write(client, &topic, 0..10);
-    let lyon = wire_of(cluster);
-    let (group, nobody) = (GroupId::from(unique("group")), GroupId::from(unique("nobody")));
-    let position = |offset, metadata: &'static str| CommittedOffset {
-        offset: Offset(offset),
-        metadata: Bytes::from_static(metadata.as_bytes()),
-    };
-    let offsets = GroupOffsets::from([
-        (TopicPartition::new(&topic, 0), position(7, "α\u{0}β")),
-        (TopicPartition::new(&topic, 2), position(0, "")),
-    ]);
-    // The coordinator's own topic may have to be made first.
-    let deadline = Instant::now() + SOON;
-    while let Err(error) = lyon.commit_offsets(&group, &offsets).await {
-        assert!(error.is_retryable() && Instant::now() < deadline, "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let told = lyon.group_offsets(&[nobody.clone(), group.clone()]).await;
-    assert_eq!(told[0].as_ref().unwrap(), &ReadOffsets::default());
-    assert_eq!(told[1].as_ref().unwrap().offsets, offsets);
-    let listed = lyon.groups().await.unwrap();
-    let info = listed.iter().find(|g| g.id == group).unwrap();
-    assert_eq!((info.protocol, info.has_members, info.had_members), (GroupProtocol::Classic, false, false));
-    assert!(lyon.groups_in_use().await.unwrap().iter().all(|g| g.id != group));
-    assert_eq!(lyon.offsets_retention().await.unwrap(), Duration::from_secs(7 * 86_400));
-    assert!(listed.iter().all(|g| g.id != nobody));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn positions_travel_on_the_current_version() {
-    positions_travel_byte_for_byte(shared_source()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_group_with_members_is_listed_so_and_its_positions_cannot_be_set() {
-    let (client, topic) = (shared_source().client(), unique("busy"));
-    client.create_topic(&topic, 1, &[]).unwrap();
-    let lyon = wire_of(shared_source());
-    for (protocol, expected) in [("classic", GroupProtocol::Classic), ("consumer", GroupProtocol::Consumer)] {
-        let group = GroupId::from(unique(protocol));
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", shared_source().bootstrap()).set("group.id", group.as_str());
-        config.set("group.protocol", protocol);
-        let consumer: BaseConsumer = config.create().unwrap();
-        consumer.subscribe(&[&topic]).unwrap();
-        until(SOON, "the consumer has its partition", || {
-            let _ = consumer.poll(Duration::from_millis(50));
-            consumer.assignment().unwrap().count() == 1
-        });
-        let listed = lyon.groups().await.unwrap();
-        let info = listed.iter().find(|g| g.id == group).unwrap();
-        assert_eq!((info.protocol, info.has_members), (expected, true), "{protocol}");
-        assert_eq!(info.had_members, expected == GroupProtocol::Classic, "{protocol}");
-        assert!(lyon.groups_in_use().await.unwrap().contains(info), "{protocol}");
-        let position = CommittedOffset { offset: Offset(0), metadata: Bytes::new() };
-        let offsets = GroupOffsets::from([(TopicPartition::new(&topic, 0), position)]);
-        let refused = lyon.commit_offsets(&group, &offsets).await.unwrap_err();
-        assert_eq!(refused.kind, ErrorKind::GroupBusy, "{protocol}: {refused}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn positions_in_an_open_transaction_are_not_shown() {
-    let (client, topic) = (shared_source().client(), unique("pending"));
-    client.create_topic(&topic, 1, &[]).unwrap();
-    let group = GroupId::from(unique("pending"));
-    client.commit_offsets(group.as_str(), &[(&topic, 0, 1)], "").unwrap();
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", shared_source().bootstrap()).set("transactional.id", unique("pending"));
-    let producer: rdkafka::producer::BaseProducer = config.create().unwrap();
-    rdkafka::producer::Producer::init_transactions(&producer, SOON).unwrap();
-    rdkafka::producer::Producer::begin_transaction(&producer).unwrap();
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", shared_source().bootstrap()).set("group.id", group.as_str());
-    let consumer: BaseConsumer = config.create().unwrap();
-    let mut offsets = rdkafka::TopicPartitionList::new();
-    offsets.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(5)).unwrap();
-    let metadata = consumer.group_metadata().unwrap();
-    rdkafka::producer::Producer::send_offsets_to_transaction(&producer, &offsets, &metadata, SOON).unwrap();
-
-    let lyon = wire_of(shared_source());
-    let told = lyon.group_offsets(std::slice::from_ref(&group)).await;
-    let place = TopicPartition::new(&topic, 0);
-    let pending = ReadOffsets { pending: [place.clone()].into(), ..ReadOffsets::default() };
-    assert_eq!(told[0].as_ref().unwrap(), &pending);
-    rdkafka::producer::Producer::commit_transaction(&producer, SOON).unwrap();
-    let deadline = Instant::now() + SOON;
-    loop {
-        match &lyon.group_offsets(std::slice::from_ref(&group)).await[0] {
-            // Left out while the transaction's marker is under way, told from then on.
-            Ok(told) if told.offsets.get(&place).is_some_and(|told| told.offset == Offset(5)) => break,
-            other => assert!(Instant::now() < deadline, "{other:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_groups_are_read_in_one_go() {
-    let (client, topic) = (shared_source().client(), unique("many"));
-    client.create_topic(&topic, 10, &[]).unwrap();
-    let lyon = wire_of(shared_source());
-    let prefix = unique("many");
-    let groups: Vec<GroupId> = (0..1_000).map(|n| GroupId::from(format!("{prefix}-{n}"))).collect();
-    let offsets: GroupOffsets = (0..10)
-        .map(|p| (TopicPartition::new(&topic, p), CommittedOffset { offset: Offset(3), metadata: Bytes::new() }))
-        .collect();
-    client.commit_offsets(groups[0].as_str(), &[(&topic, 0, 1)], "").unwrap();
-    let mut writing = Vec::new();
-    for _ in 0..2 {
-        let begun = Instant::now();
-        let written = futures::future::join_all(groups.iter().map(|group| lyon.commit_offsets(group, &offsets))).await;
-        written.into_iter().for_each(|outcome| outcome.unwrap());
-        writing.push(begun.elapsed());
-    }
-    // A client that knows no coordinator yet, then the same again.
-    let (paris, mut first, mut fastest) = (wire_of(shared_source()), None, SOON);
-    assert!(paris.groups().await.unwrap().len() >= 1_000);
-    for _ in 0..5 {
-        let begun = Instant::now();
-        let told = paris.group_offsets(&groups).await;
-        first.get_or_insert(begun.elapsed());
-        fastest = fastest.min(begun.elapsed());
-        assert!(told.iter().all(|t| t.as_ref().unwrap().offsets == offsets));
-    }
-    println!("1,000 groups × 10 partitions: written in {writing:?}, read first in {first:?}, later in {fastest:?}");
-    assert!(fastest < Duration::from_secs(2), "{fastest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,29 +67,28 @@ pub trait GroupReader: Send + Sync {
     /// Committed positions of many groups, one answer per group in the same order, in one request per coordinator. A
     /// group that its coordinator does not know has none.
     async fn group_offsets(&self, of: &[GroupId]) -> Vec<Result<ReadOffsets>>;
-    /// The partitions that the members of groups are assigned now; one answer per group in the same order. The protocol
-    /// is [`GroupProtocol::Classic`] or [`GroupProtocol::Consumer`].
-    async fn assignments(&self, of: &[(GroupId, GroupProtocol)]) -> Vec<Result<BTreeSet<TopicPartition>>> {
-        vec![Ok(BTreeSet::new()); of.len()]
-    }
-    /// Start
-    async fn share_starts(&self, of: &[GroupId]) -> Vec<Result<BTreeMap<TopicPartition, Offset>>> {
-        vec![Ok(BTreeMap::new()); of.len()]
-    }
+    /// The partitions that the members of many groups are assigned right now, one answer per group in the same order.
+    /// A group that its coordinator does not know as one of that protocol has none. `Retryable` while a classic group
+    /// rebalances; `Corrupt` when what its members wrote about it makes no sense; `Unsupported` for groups whose members
+    /// are no consumers, and where the brokers do not know the protocol.
+    async fn assignments(&self, of: &[(GroupId, GroupProtocol)]) -> Vec<Result<BTreeSet<TopicPartition>>>;
+    /// Where many share groups begin, one answer per group in the same order: the offset below which a group has done
+    /// with every record. Partitions that it has not begun are left out; a share group that its coordinator does not
+    /// know has none. `Unsupported` where the brokers do not tell (before 4.1).
+    async fn share_starts(&self, of: &[GroupId]) -> Vec<Result<BTreeMap<TopicPartition, Offset>>>;
 }
 
 /// Writes groups; target side only.
 #[async_trait]
 pub trait GroupWriter: Send + Sync {
     /// Commits all positions of one group in one request, from outside (generation −1, leader epoch −1). The broker
-    /// refuses it while the group has members: `GroupBusy`. Durable when it returns `Ok`; after an error some of the
-    /// positions may stand.
+    /// refuses it while the group has members: `GroupBusy`, and always where the name is that of a share group: `Refused`.
+    /// An empty group of any other kind takes it and stays what it is. Durable when it returns `Ok`; after an error some
+    /// of the positions may stand.
     async fn commit_offsets(&self, group: &GroupId, offsets: &GroupOffsets) -> Result<()>;
-    /// Deletes
-    async fn delete_offsets(&self, group: &GroupId, of: &BTreeSet<TopicPartition>) -> Result<()> {
-        let _ = (group, of);
-        Ok(())
-    }
+    /// Deletes the positions of one group on these partitions, where it has any. `GroupBusy` while the group has members
+    /// (brokers go by those that read the topics); after an error some of the positions may be gone.
+    async fn delete_offsets(&self, group: &GroupId, of: &BTreeSet<TopicPartition>) -> Result<()>;
     /// How long an unused position is kept: the shortest `offsets.retention.minutes` of the brokers.
     async fn offsets_retention(&self) -> Result<Duration>;
 }

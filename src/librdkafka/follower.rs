@@ -26,7 +26,8 @@ impl RdFollower {
     pub fn start(cluster: &ClusterAccess, group: &str, topic: TopicName) -> Result<Self> {
         // Compaction never moves the log start: a ledger topic that no longer starts at 0 has lost something. And a
         // successor must not take silence for the end of a lease.
-        let reading = Reading { cluster: cluster.clone(), topic, from: vec![(0, Offset(0))], needs_brokers: true };
+        let from = vec![(0, Offset(0))];
+        let reading = Reading { cluster: cluster.clone(), topic, from, needs_brokers: true };
         let mut config = reading.client_config("ledger", group)?;
         config
             .set("isolation.level", "read_committed")
@@ -34,7 +35,7 @@ impl RdFollower {
             // The end is reported by the first fetch that answers empty, which takes this long.
             .set("fetch.wait.max.ms", "10")
             .set("fetch.message.max.bytes", "4194304")
-            .set("queued.max.messages.kbytes", "8192");
+            .set("queued.min.messages", "1000");
         let (send, events) = mpsc::channel(READ_AHEAD);
         let _going = reading.start("ledger-read", config, Sender { events: send, behind: true })?;
         Ok(Self { events, _going })

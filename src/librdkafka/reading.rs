@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::endpoint::{Error, ErrorKind, Result};
@@ -16,6 +17,8 @@ use crate::model::{Offset, TopicName};
 
 /// How long the thread may be deaf to the end of its reading.
 const DEAF: Duration = Duration::from_millis(100);
+/// Longest wait for a broker's word on the topic; the thread is deaf to its end meanwhile.
+const WORD: Duration = Duration::from_secs(1);
 
 /// What is to be read.
 pub(super) struct Reading {
@@ -64,9 +67,9 @@ impl Reading {
             .set("fetch.error.backoff.ms", "50")
             // The default of 1 s makes small queues crawl.
             .set("fetch.queue.backoff.ms", "5")
+            .set("queued.max.messages.kbytes", "8192")
             // A slow listener blocks the poll; there is no group to be thrown out of.
-            .set("max.poll.interval.ms", "86400000")
-            .set("queued.min.messages", "1000");
+            .set("max.poll.interval.ms", "86400000");
         Ok(config)
     }
 
@@ -90,9 +93,14 @@ impl Reading {
             .create_with_context(Quiet { cluster: self.cluster.alias.clone() })
             .map_err(|e| self.failed("create a consumer", &e))?;
         self.start_list().and_then(|list| consumer.assign(&list)).map_err(|e| self.failed("start reading", &e))?;
+        let mut admitted = false;
         while !stop.load(Ordering::Relaxed) {
             let wanted = match consumer.poll(DEAF) {
-                None => true,
+                // A topic that may not even be seen is taken for one that will appear, and waited for in silence.
+                None => {
+                    admitted = admitted || self.may_see_topic(&consumer)?;
+                    true
+                }
                 Some(Ok(record)) => listener.record(&record),
                 Some(Err(KafkaError::PartitionEOF(_))) => listener.at_end(),
                 Some(Err(error)) if self.mends_itself(&error) => {
@@ -106,6 +114,17 @@ impl Reading {
             }
         }
         Ok(())
+    }
+
+    /// Whether a broker says so; not, while none says anything. An error when it says no.
+    fn may_see_topic(&self, consumer: &BaseConsumer<Quiet>) -> Result<bool> {
+        let Ok(told) = consumer.fetch_metadata(Some(self.topic.as_str()), WORD) else { return Ok(false) };
+        match told.topics().iter().find_map(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+            Some(code) if kind_of(code) == ErrorKind::Denied => {
+                Err(self.failed("read", &KafkaError::MetadataFetch(code)))
+            }
+            error => Ok(error.is_none()),
+        }
     }
 
     fn start_list(&self) -> Result<TopicPartitionList, KafkaError> {

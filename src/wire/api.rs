@@ -4,7 +4,7 @@
 
 use kafka_protocol::messages::ApiKey;
 
-use crate::wire::shape::Kind::{Blob, Fixed, FixedArray, Structs, Tagged as Tag, Text, TextArray};
+use crate::wire::shape::Kind::{Blob, Fixed, FixedArray, Struct, Structs, Tagged as Tag, Text, TextArray};
 use crate::wire::shape::{Field, Misshapen, Tagged, between, field, since, walk};
 
 /// A request type as far as this adapter speaks it.
@@ -28,6 +28,7 @@ const I8: Field = field(Fixed(1));
 const I16: Field = field(Fixed(2));
 const I32: Field = field(Fixed(4));
 const I64: Field = field(Fixed(8));
+const UUID: Field = field(Fixed(16));
 const TEXT: Field = field(Text);
 
 /// Every request this adapter sends. Minima: what 2.8 brokers have, lower where older meaning suffices.
@@ -39,6 +40,7 @@ pub(super) const APIS: &[Api] = &[
     api(ApiKey::OffsetCommit, 2, 9, 8, OFFSET_COMMIT), // 10: by topic id only
     api(ApiKey::OffsetFetch, 7, 9, 6, OFFSET_FETCH), // 7: require_stable; 10: by topic id only
     api(ApiKey::FindCoordinator, 0, 6, 3, FIND_COORDINATOR),
+    api(ApiKey::DescribeGroups, 0, 6, 5, DESCRIBE_GROUPS),
     api(ApiKey::ListGroups, 4, 5, 3, LIST_GROUPS), // 4: states
     api(ApiKey::SaslHandshake, 1, 1, i16::MAX, &[I16, field(TextArray)]),
     api(ApiKey::ApiVersions, 0, 3, 3, API_VERSIONS),
@@ -49,7 +51,10 @@ pub(super) const APIS: &[Api] = &[
     api(ApiKey::SaslAuthenticate, 0, 2, 2, &[I16, TEXT, field(Blob), since(1, Fixed(8))]),
     api(ApiKey::CreatePartitions, 0, 3, 2, &[I32, field(Structs(&[TEXT, I16, TEXT]))]),
     api(ApiKey::IncrementalAlterConfigs, 0, 1, 1, &[I32, field(Structs(&[I16, TEXT, I8, TEXT]))]),
+    api(ApiKey::OffsetDelete, 0, 0, i16::MAX, OFFSET_DELETE),
     api(ApiKey::DescribeProducers, 0, 0, 0, DESCRIBE_PRODUCERS),
+    api(ApiKey::ConsumerGroupDescribe, 0, 1, 0, CONSUMER_GROUP_DESCRIBE),
+    api(ApiKey::DescribeShareGroupOffsets, 0, 0, 0, DESCRIBE_SHARE_GROUP_OFFSETS),
 ];
 
 /// The row of a request type; `None` when this adapter does not speak it.
@@ -162,6 +167,20 @@ const FIND_COORDINATOR: &[Field] = &[
     since(4, Structs(&[TEXT, I32, TEXT, I32, I16, TEXT])),
 ];
 
+const DESCRIBE_GROUPS: &[Field] = &[
+    since(1, Fixed(4)),
+    field(Structs(&[
+        I16,
+        since(6, Text),
+        TEXT,
+        TEXT,
+        TEXT,
+        TEXT,
+        field(Structs(&[TEXT, since(4, Text), TEXT, TEXT, field(Blob), field(Blob)])),
+        since(3, Fixed(4)),
+    ])),
+];
+
 const LIST_GROUPS: &[Field] = &[I32, I16, field(Structs(&[TEXT, TEXT, TEXT, since(5, Text)]))];
 
 const FEATURES: Tagged = Tagged::Structs(&[TEXT, I16, I16]);
@@ -212,8 +231,44 @@ const DESCRIBE_CONFIGS: &[Field] = &[
     ])),
 ];
 
+const OFFSET_DELETE: &[Field] = &[I16, I32, field(Structs(&[TEXT, field(Structs(&[I32, I16]))]))];
+
 const DESCRIBE_PRODUCERS: &[Field] =
     &[I32, field(Structs(&[TEXT, field(Structs(&[I32, I16, TEXT, field(Structs(&[I64, I32, I32, I64, I32, I64]))]))]))];
+
+const ASSIGNMENT: Field = field(Struct(&[field(Structs(&[UUID, TEXT, field(FixedArray(4))]))]));
+
+const CONSUMER_GROUP_DESCRIBE: &[Field] = &[
+    I32,
+    field(Structs(&[
+        I16,
+        TEXT,
+        TEXT,
+        TEXT,
+        I32,
+        I32,
+        TEXT,
+        field(Structs(&[
+            TEXT,
+            TEXT,
+            TEXT,
+            I32,
+            TEXT,
+            TEXT,
+            field(TextArray),
+            TEXT,
+            ASSIGNMENT,
+            ASSIGNMENT,
+            since(1, Fixed(1)),
+        ])),
+        I32,
+    ])),
+];
+
+const SHARE_START: Field = field(Structs(&[I32, I64, I32, I16, TEXT]));
+
+const DESCRIBE_SHARE_GROUP_OFFSETS: &[Field] =
+    &[I32, field(Structs(&[TEXT, field(Structs(&[TEXT, UUID, SHARE_START])), I16, TEXT]))];
 
 #[cfg(test)]
 #[path = "api_tests.rs"]

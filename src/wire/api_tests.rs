@@ -43,6 +43,7 @@ impl Writer {
                     let count = self.count();
                     (0..count).for_each(|_| self.text());
                 }
+                Kind::Struct(inner) => self.fields(inner),
                 Kind::Structs(inner) => self.structs(inner),
                 Kind::Tagged(..) => unreachable!("set apart above"),
             }

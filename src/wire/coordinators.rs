@@ -1,6 +1,9 @@
-//! Which broker coordinates a group; remembered until a broker says otherwise.
+//! Which broker coordinates a group, remembered until a broker says otherwise; groups asked about where they are
+//! coordinated.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
 
 use futures::future::join_all;
 use kafka_protocol::messages::{ApiKey, FindCoordinatorRequest};
@@ -18,9 +21,92 @@ const BATCHED: i16 = 4;
 const GROUP: i8 = 0;
 /// Groups looked up in one request.
 const AT_ONCE: usize = 5_000;
+/// The coordinator is loading, unknown, or another one.
+const MOVED: [i16; 3] = [14, 15, 16];
+
+/// A coordinator's word on a group.
+pub(super) struct Told<T> {
+    answer: Result<T>,
+    /// Whether another broker may be the coordinator by now.
+    moved: bool,
+}
+
+impl<T> Told<T> {
+    /// What no other broker would say otherwise.
+    pub(super) fn settled(answer: Result<T>) -> Self {
+        Told { answer, moved: false }
+    }
+
+    /// The broker was not heard: one that is gone no longer coordinates.
+    pub(super) fn unheard(error: Error) -> Self {
+        Told { moved: error.is_retryable(), answer: Err(error) }
+    }
+
+    /// The broker answered with this code, which the error puts into words.
+    pub(super) fn refused(code: i16, error: Error) -> Self {
+        Told { moved: MOVED.contains(&code), answer: Err(error) }
+    }
+}
+
+/// Asks the coordinators of groups, each about all of its own; where a group's coordinator has moved, the new one is
+/// asked once. One answer per group in the same order.
+pub(super) async fn ask<T, F>(
+    cluster: &Cluster,
+    of: &[GroupId],
+    question: impl Fn(Arc<Connection>, Vec<GroupId>) -> F,
+) -> Vec<Result<T>>
+where
+    T: Clone,
+    F: Future<Output = Vec<(GroupId, Told<T>)>>,
+{
+    let mut answers: HashMap<GroupId, Result<T>> = HashMap::with_capacity(of.len());
+    let mut open = of.to_vec();
+    open.sort_unstable();
+    open.dedup();
+    for last_try in [false, true] {
+        let mut by_broker: HashMap<i32, Vec<GroupId>> = HashMap::new();
+        for (group, broker) in find(cluster, &open).await {
+            match broker {
+                Ok(broker) => by_broker.entry(broker).or_default().push(group),
+                Err(error) => drop(answers.insert(group, Err(error))),
+            }
+        }
+        let asked = by_broker.into_iter().map(|(broker, groups)| ask_broker(cluster, broker, groups, &question));
+        let mut moved = Vec::new();
+        for (group, told) in join_all(asked).await.into_iter().flatten() {
+            if told.moved {
+                cluster.forget_coordinator(&group);
+                moved.push(group.clone());
+            }
+            answers.insert(group, told.answer);
+        }
+        if last_try || moved.is_empty() {
+            break;
+        }
+        open = moved;
+    }
+    let unanswered =
+        |group| Error::new(ErrorKind::Protocol, format!("cluster {}: no word on {group}", cluster.alias()));
+    of.iter().map(|group| answers.get(group).cloned().unwrap_or_else(|| Err(unanswered(group)))).collect()
+}
+
+async fn ask_broker<T, F>(
+    cluster: &Cluster,
+    broker: i32,
+    groups: Vec<GroupId>,
+    question: impl Fn(Arc<Connection>, Vec<GroupId>) -> F,
+) -> Vec<(GroupId, Told<T>)>
+where
+    F: Future<Output = Vec<(GroupId, Told<T>)>>,
+{
+    match cluster.broker(broker).await {
+        Ok(connection) => question(connection, groups).await,
+        Err(error) => groups.into_iter().map(|group| (group, Told::unheard(error.clone()))).collect(),
+    }
+}
 
 /// Finds the coordinators of groups that are not known already.
-pub(super) async fn find(cluster: &Cluster, groups: &[GroupId]) -> HashMap<GroupId, Result<i32>> {
+async fn find(cluster: &Cluster, groups: &[GroupId]) -> HashMap<GroupId, Result<i32>> {
     let mut found: HashMap<GroupId, Result<i32>> = HashMap::with_capacity(groups.len());
     let mut unknown = Vec::new();
     for group in groups {

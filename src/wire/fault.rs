@@ -72,8 +72,14 @@ fn kind_of(error: ResponseError) -> ErrorKind {
         | SaslAuthenticationFailed
         | UnsupportedSaslMechanism
         | IllegalSaslState => ErrorKind::Denied,
-        UnknownMemberId | IllegalGeneration | RebalanceInProgress | NonEmptyGroup | FencedInstanceId
-        | StaleMemberEpoch | FencedMemberEpoch => ErrorKind::GroupBusy,
+        UnknownMemberId
+        | IllegalGeneration
+        | RebalanceInProgress
+        | NonEmptyGroup
+        | FencedInstanceId
+        | GroupSubscribedToTopic
+        | StaleMemberEpoch
+        | FencedMemberEpoch => ErrorKind::GroupBusy,
         UnsupportedVersion => ErrorKind::Unsupported,
         InvalidRequest | InvalidRequiredAcks | InvalidTxnState | InvalidProducerIdMapping => ErrorKind::Protocol,
         // Leaders moving, brokers behind, quotas, time-outs, and whatever a newer broker may invent: try again, paced.
@@ -114,6 +120,7 @@ fn sentence(error: ResponseError) -> String {
         CoordinatorNotAvailable | NotCoordinator | CoordinatorLoadInProgress => "the coordinator is moving",
         NotEnoughReplicas | NotEnoughReplicasAfterAppend => "fewer in-sync replicas than min.insync.replicas",
         NonEmptyGroup | UnknownMemberId | RebalanceInProgress | IllegalGeneration => "the group has members",
+        GroupSubscribedToTopic => "members of the group read this topic",
         ThrottlingQuotaExceeded => "a quota of the brokers throttles this",
         _ => return format!("the broker answers {error} ({})", error.code()),
     };
@@ -166,6 +173,7 @@ mod tests {
             (74, ErrorKind::Retryable),
             (75, ErrorKind::Retryable),
             (78, ErrorKind::Retryable),
+            (86, ErrorKind::GroupBusy),
             (87, ErrorKind::Refused),
             (89, ErrorKind::Retryable),
             (90, ErrorKind::Fenced),

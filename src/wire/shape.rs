@@ -40,6 +40,8 @@ pub(super) enum Kind {
     FixedArray(usize),
     /// An array of strings.
     TextArray,
+    /// One struct.
+    Struct(&'static [Field]),
     /// An array of structs.
     Structs(&'static [Field]),
     /// A tagged field (flexible versions only) that the decoder knows: it reads through it instead of skipping it.
@@ -121,6 +123,7 @@ impl Walker<'_> {
                         self.text()?;
                     }
                 }
+                Kind::Struct(inner) => self.fields(inner)?,
                 Kind::Structs(inner) => self.structs(inner)?,
                 Kind::Tagged(..) => {}
             }

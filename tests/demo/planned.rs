@@ -73,8 +73,9 @@ fn twins<'a>(stage: &'a Stage, topic: &str) -> Twins<'a> {
 /// Whether Twinlog calls the group synced at exactly these source positions.
 fn is_carried(stage: &Stage, last: &Offsets) -> bool {
     stage.group(GROUP).is_some_and(|group| {
-        let at = |p: &GroupPartitionReport| ((p.source.topic.to_string(), p.source.partition), p.source_offset.0);
-        group.verdict == "synced" && group.partitions.iter().map(at).collect::<Offsets>() == *last
+        let at =
+            |p: &GroupPartitionReport| Some(((p.source.topic.to_string(), p.source.partition), p.source_offset?.0));
+        group.verdict == "synced" && group.partitions.iter().filter_map(at).collect::<Offsets>() == *last
     })
 }
 

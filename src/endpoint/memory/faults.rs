@@ -31,6 +31,8 @@ pub enum Call {
     CommitGroup,
     /// [`CommitTail::next`](crate::endpoint::CommitTail::next), also one that waits already.
     HearCommits,
+    /// [`GroupWriter::delete_offsets`](crate::endpoint::GroupWriter::delete_offsets).
+    DeleteOffsets,
     /// [`LedgerFollower::next`](crate::endpoint::LedgerFollower::next), also one that waits already.
     Follow,
     /// [`LedgerStore::claim`](crate::endpoint::LedgerStore::claim).

@@ -1,6 +1,6 @@
 //! Consumer groups and their positions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +18,8 @@ pub(super) struct Group {
     had_members: bool,
     pending: bool,
     offsets: GroupOffsets,
+    assigned: BTreeSet<TopicPartition>,
+    share_starts: BTreeMap<TopicPartition, Offset>,
 }
 
 impl Default for Group {
@@ -28,6 +30,8 @@ impl Default for Group {
             had_members: false,
             pending: false,
             offsets: BTreeMap::new(),
+            assigned: BTreeSet::new(),
+            share_starts: BTreeMap::new(),
         }
     }
 }
@@ -51,9 +55,26 @@ impl MemoryCluster {
     /// A group's members come or go. A group unknown so far begins with that.
     pub fn set_members(&self, group: &str, has_members: bool) {
         self.change(|s| {
-            let group = s.group(group);
-            group.has_members = has_members;
-            group.had_members |= has_members;
+            let g = s.group(group);
+            g.has_members = has_members;
+            g.had_members |= has_members;
+            // Who goes gives back what he had.
+            g.assigned.retain(|_| has_members);
+        });
+    }
+
+    /// The members of a group are assigned these partitions, and only these.
+    pub fn assign(&self, group: &str, partitions: &[TopicPartition]) {
+        self.set_members(group, true);
+        self.change(|s| s.group(group).assigned = partitions.iter().cloned().collect());
+    }
+
+    /// A share group has done with every record of a partition below this offset.
+    pub fn set_share_start(&self, group: &str, at: &TopicPartition, start: Offset) {
+        self.change(|s| {
+            let g = s.group(group);
+            g.protocol = GroupProtocol::Share;
+            g.share_starts.insert(at.clone(), start);
         });
     }
 
@@ -136,21 +157,62 @@ impl GroupReader for MemoryCluster {
         };
         of.iter().map(offsets).collect()
     }
+
+    async fn assignments(&self, of: &[(GroupId, GroupProtocol)]) -> Vec<Result<BTreeSet<TopicPartition>>> {
+        if let Err(error) = self.enter(Call::ReadGroups).await {
+            return vec![Err(error); of.len()];
+        }
+        let state = self.state();
+        let assigned = |(id, protocol): &(GroupId, GroupProtocol)| match protocol {
+            GroupProtocol::Classic | GroupProtocol::Consumer => {
+                let known = state.groups.get(id).filter(|group| group.protocol == *protocol);
+                Ok(known.map(|group| group.assigned.clone()).unwrap_or_default())
+            }
+            GroupProtocol::Share | GroupProtocol::Other => {
+                Err(self.error(ErrorKind::Unsupported, format!("group {id} is no group of consumers")))
+            }
+        };
+        of.iter().map(assigned).collect()
+    }
+
+    async fn share_starts(&self, of: &[GroupId]) -> Vec<Result<BTreeMap<TopicPartition, Offset>>> {
+        if let Err(error) = self.enter(Call::ReadGroups).await {
+            return vec![Err(error); of.len()];
+        }
+        let state = self.state();
+        let starts = |id| state.groups.get(id).map(|group| group.share_starts.clone()).unwrap_or_default();
+        of.iter().map(|id| Ok(starts(id))).collect()
+    }
 }
 
 #[async_trait]
 impl GroupWriter for MemoryCluster {
     async fn commit_offsets(&self, group: &GroupId, offsets: &GroupOffsets) -> Result<()> {
         self.enter(Call::CommitGroup).await?;
-        self.change(|s| {
-            if s.groups.get(group).is_some_and(|known| known.has_members) {
+        self.change(|s: &mut State| {
+            let known = s.groups.entry(group.clone()).or_default();
+            if known.protocol == GroupProtocol::Share {
+                return Err(self.error(ErrorKind::Refused, format!("{group} is a share group")));
+            }
+            if known.has_members {
                 return Err(self.error(ErrorKind::GroupBusy, format!("group {group} has members")));
             }
-            let known = s.groups.entry(group.clone()).or_default();
             known.offsets.extend(offsets.iter().map(|(at, committed)| (at.clone(), committed.clone())));
             if !offsets.is_empty() {
                 s.ring(group);
             }
+            Ok(())
+        })
+    }
+
+    async fn delete_offsets(&self, group: &GroupId, of: &BTreeSet<TopicPartition>) -> Result<()> {
+        self.enter(Call::DeleteOffsets).await?;
+        self.change(|s: &mut State| {
+            let Some(known) = s.groups.get_mut(group) else { return Ok(()) };
+            if known.has_members {
+                return Err(self.error(ErrorKind::GroupBusy, format!("group {group} has members")));
+            }
+            known.offsets.retain(|at, _| !of.contains(at));
             Ok(())
         })
     }

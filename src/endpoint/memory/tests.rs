@@ -3,6 +3,7 @@
 mod fire;
 mod rules;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -10,8 +11,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::batch::{BatchBuilder, Record, content_hash, pass, records};
 use crate::endpoint::{
-    Catalog, CommitFeed, Delivery, GroupReader, GroupWriter, LedgerEntry, LedgerReader, LedgerStore, LedgerTopic,
-    Opened, Reader, Sink, Source,
+    Catalog, CommitFeed, Delivery, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, LedgerEntry, LedgerReader,
+    LedgerStore, LedgerTopic, Opened, Reader, Sink, Source,
 };
 use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, ProducerIdentity, Route};
 
@@ -270,6 +271,24 @@ async fn a_frozen_cluster_answers_nothing_and_goes_on_where_it_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_have_what_they_were_assigned_until_they_go_and_share_groups_have_starts_instead() {
+    let (cluster, route) = cluster();
+    let of = [("g".into(), GroupProtocol::Classic), ("s".into(), GroupProtocol::Share)];
+    cluster.assign("g", std::slice::from_ref(&route.source));
+    cluster.set_share_start("s", &route.source, Offset(3));
+    let told = cluster.assignments(&of).await;
+    assert_eq!(told[0].as_ref().expect("told"), &BTreeSet::from([route.source.clone()]));
+    assert_eq!(told[1].as_ref().expect_err("they share").kind, ErrorKind::Unsupported);
+    cluster.set_members("g", false);
+    assert!(cluster.assignments(&of).await.remove(0).expect("told").is_empty());
+    let starts = cluster.share_starts(&["s".into(), "g".into()]).await;
+    assert_eq!(starts[0].as_ref().expect("told"), &BTreeMap::from([(route.source, Offset(3))]));
+    assert!(starts[1].as_ref().expect("told").is_empty());
+    let refused = cluster.commit_offsets(&"s".into(), &GroupOffsets::new()).await.expect_err("it has no positions");
+    assert_eq!(refused.kind, ErrorKind::Refused);
+}
+
+#[tokio::test(start_paused = true)]
 async fn groups_with_members_are_not_written_and_a_planned_append_failure_appends_nothing() {
     let (cluster, route) = cluster();
     cluster.commit("g", &route.source, Offset(4));
@@ -279,6 +298,12 @@ async fn groups_with_members_are_not_written_and_a_planned_append_failure_append
         cluster.commit_offsets(&"g".into(), &read.offsets).await.expect_err("members").kind,
         ErrorKind::GroupBusy
     );
+    let at = BTreeSet::from([route.source.clone()]);
+    assert_eq!(cluster.delete_offsets(&"g".into(), &at).await.expect_err("members").kind, ErrorKind::GroupBusy);
+    cluster.set_members("g", false);
+    cluster.delete_offsets(&"g".into(), &at).await.expect("nobody is there");
+    cluster.delete_offsets(&"nobody".into(), &at).await.expect("nothing to delete");
+    assert_eq!(cluster.position_of("g", &route.source), None);
     let ledger = cluster.ledger("link");
     let owner = ledger.claim().await.expect("claimed");
     cluster.fail_next(Call::LedgerAppend, 1, ErrorKind::Retryable);

@@ -309,14 +309,15 @@ impl Groups {
             if group.conflict.is_some() {
                 continue;
             }
-            if record.taken_over.is_some() {
+            // Nothing is wanted for these, but where they stand is looked at.
+            if record.taken_over.is_some() || group.gone {
                 if is_swept {
                     swept += 1;
                     candidates.push(Candidate { id, wanted: Wanted::default() });
                 }
                 continue;
             }
-            let is_due = !group.gone && self.publisher.is_due(&record, now_ms);
+            let is_due = self.publisher.is_due(&record, now_ms);
             if !(is_open || is_swept || is_used || is_due || is_mortal) {
                 continue;
             }
@@ -325,7 +326,7 @@ impl Groups {
             if wanted.waits {
                 self.open.insert(id.clone());
             }
-            if group.gone || (wanted.positions.is_empty() && wanted.kept.is_empty() && !is_used) {
+            if wanted.positions.is_empty() && wanted.kept.is_empty() && !is_used {
                 continue;
             }
             if wanted.is_written(&record) && !(is_overdue || is_used || is_due || is_mortal) {

@@ -3,6 +3,7 @@
 mod connection;
 mod groups;
 mod log;
+mod members;
 mod producer;
 mod topics;
 
