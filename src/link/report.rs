@@ -105,7 +105,7 @@ pub struct GroupReport {
     pub detail: Option<String>,
     /// Partitions that its positions are not held back for: what its work has produced there may be missing.
     pub cut_without: Vec<String>,
-    /// What a switch-over now would cost it; of a group that an application has taken over, how far that is from the source.
+    /// What a switch-over now would cost it; nothing where an application has taken it over.
     #[serde(flatten)]
     pub cost: Option<CostReport>,
     /// Each partition's position.

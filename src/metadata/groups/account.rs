@@ -125,10 +125,9 @@ impl GroupVerdict {
 }
 
 impl GroupState {
-    /// What a switch-over now would cost, over all partitions; of a group that an application has taken over, how far that
-    /// is from the source.
+    /// What a switch-over now would cost, over all partitions; nobody knows for groups that are not ours.
     pub fn cost(&self) -> Option<Cost> {
-        if matches!(self.verdict, GroupVerdict::TypeConflict(_) | GroupVerdict::ShareGroup) {
+        if !self.verdict.is_ours() {
             return None;
         }
         let plus = |a: Cost, b: Cost| Cost {
@@ -179,9 +178,7 @@ fn positions(group: &Group, record: &GroupRecord, mirrored: &Mirrored) -> Vec<Po
     });
     let mut states: Vec<PositionState> = share.collect();
     let Some(read) = &group.read else { return states };
-    // An application's positions, once it has taken the group over.
-    let standing = if record.taken_over.is_some() { &group.theirs } else { &record.confirmed };
-    let written = |route: &MirroredRoute| standing.get(&route.target).copied();
+    let written = |route: &MirroredRoute| record.confirmed.get(&route.target).copied();
     for (source, committed) in &read.offsets {
         let (written, (verdict, cost)) = match mirrored.of(source) {
             None => (None, (PositionVerdict::NotMirrored, Cost::default())),

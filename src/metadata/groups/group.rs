@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use crate::endpoint::{GroupProtocol, ReadOffsets};
 use crate::model::{GroupId, Offset, TopicPartition};
 use crate::policy::cut::Hindrance;
-use crate::policy::group::Positions;
 
 /// One source group.
 #[derive(Debug, Clone)]
@@ -33,8 +32,6 @@ pub struct Group {
     pub(super) assigned: BTreeSet<TopicPartition>,
     /// Where a share group stands.
     pub(super) share_starts: BTreeMap<TopicPartition, Offset>,
-    /// What stood for it on the target when that was last looked at.
-    pub(super) theirs: Positions,
     /// Why it could not be written at the last attempt.
     pub(super) unwritten: Option<String>,
     /// Why no positions can be set for it on the target, ever.
@@ -56,7 +53,6 @@ impl Group {
             gone: false,
             assigned: BTreeSet::new(),
             share_starts: BTreeMap::new(),
-            theirs: Positions::new(),
             unwritten: None,
             conflict: None,
             verified_at: None,

@@ -251,9 +251,8 @@ impl Groups {
             for (id, outcome) in outcomes {
                 let Some(group) = board.groups.get_mut(&id) else { continue };
                 match outcome {
-                    Outcome::Settled(theirs) => {
+                    Outcome::Settled => {
                         group.unwritten = None;
-                        group.theirs = theirs;
                         group.verified_at = Some(now);
                     }
                     Outcome::Failed(why) => {
@@ -309,8 +308,11 @@ impl Groups {
             if group.conflict.is_some() {
                 continue;
             }
-            // Nothing is wanted for these, but where they stand is looked at.
-            if record.taken_over.is_some() || group.gone {
+            if record.taken_over.is_some() {
+                continue;
+            }
+            if group.gone {
+                // Nothing is wanted for it any more, but whether somebody uses it is looked at.
                 if is_swept {
                     swept += 1;
                     candidates.push(Candidate { id, wanted: Wanted::default() });

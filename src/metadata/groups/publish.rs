@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use crate::endpoint::{Error, ErrorKind, GroupReader, GroupWriter, ReadOffsets, Result};
@@ -52,8 +51,8 @@ pub(super) struct Candidate {
 
 /// What became of a candidate; of those that were taken over, the ledger tells.
 pub(super) enum Outcome {
-    /// The target holds what is wanted, or the group belongs to an application, and stands here.
-    Settled(Positions),
+    /// The target holds what is wanted, or the group belongs to an application.
+    Settled,
     /// Neither.
     Failed(String),
 }
@@ -128,9 +127,18 @@ impl Publisher {
                 Judgement::TakenOver(why) => {
                     record.taken_over = Some(TakenOver { at_ms: scene.now_ms, why });
                     records.push(ControlRecord::Group(id.clone(), record));
-                    outcomes.push((id, Outcome::Settled(theirs)));
+                    outcomes.push((id, Outcome::Settled));
                 }
-                Judgement::Settled => outcomes.push((id, Outcome::Settled(theirs))),
+                Judgement::Settled => {
+                    if !record.intent.is_empty() && record.taken_over.is_none() {
+                        // Somebody of ours died between a commit and its confirmation.
+                        record.confirmed.extend(theirs);
+                        record.intent.clear();
+                        record.metadata = wanted.texts();
+                        records.push(ControlRecord::Group(id.clone(), record));
+                    }
+                    outcomes.push((id, Outcome::Settled));
+                }
                 Judgement::Commit(positions) => {
                     // What the target holds was found to be ours, perhaps by an intent that the next one replaces.
                     record.confirmed.extend(theirs);
@@ -174,9 +182,7 @@ impl Publisher {
                     format!("its position on {at} was set to {offset} on the target (Twinlog had written {ours})");
                 return Judgement::TakenOver(why);
             }
-            Decision::Synced if self.is_due(record, scene.now_ms) => {
-                return Judgement::Commit(wanted.positions.clone());
-            }
+            Decision::Synced if self.is_due(record, scene.now_ms) => wanted.positions.clone(),
             Decision::Synced => Positions::new(),
             Decision::Commit(positions) => positions,
         };
@@ -210,16 +216,16 @@ impl Publisher {
             let outcome = match outcome {
                 Ok(()) => {
                     record.confirmed.extend(positions);
-                    record.metadata = wanted.metadata.into_iter().filter_map(text).collect();
+                    record.metadata = wanted.texts();
                     record.seeded = wanted.seeded;
                     record.committed_at_ms = now_ms;
                     record.intent.clear();
-                    Outcome::Settled(record.confirmed.clone())
+                    Outcome::Settled
                 }
                 Err(error) if error.kind == ErrorKind::GroupBusy => {
                     let why = "it has members on the target".into();
                     record.taken_over = Some(TakenOver { at_ms: now_ms, why });
-                    Outcome::Settled(record.confirmed.clone())
+                    Outcome::Settled
                 }
                 Err(error) => {
                     outcomes.push((id, Outcome::Failed(error.message)));
@@ -240,9 +246,4 @@ enum Judgement {
     TakenOver(String),
     Settled,
     Commit(Positions),
-}
-
-/// Kafka keeps metadata as text; what is not was refused by the coordinator.
-fn text((at, metadata): (TopicPartition, Bytes)) -> Option<(TopicPartition, String)> {
-    Some((at, String::from_utf8(metadata.to_vec()).ok()?))
 }

@@ -95,6 +95,14 @@ impl Wanted {
         self.metadata.get(at).cloned().unwrap_or_default()
     }
 
+    /// All metadata, for the ledger. Kafka keeps it as text; what is none was refused by the coordinator.
+    pub(super) fn texts(&self) -> BTreeMap<TopicPartition, String> {
+        let text = |(at, metadata): (&TopicPartition, &Bytes)| {
+            Some((at.clone(), std::str::from_utf8(metadata).ok().filter(|text| !text.is_empty())?.to_owned()))
+        };
+        self.metadata.iter().filter_map(text).collect()
+    }
+
     /// These positions with their metadata, for the coordinator.
     pub(super) fn offsets(&self, positions: &Positions) -> GroupOffsets {
         let with_metadata = |(at, offset): (&TopicPartition, &Offset)| {
