@@ -113,7 +113,7 @@ pub struct GroupRecord {
     /// Those of the positions that the source has none for: seeds, by the link's `no_position` rule.
     #[serde(with = "nested", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub seeded: PartitionOffsets,
-    /// When the target last took a commit of ours; from then on it counts the time until the positions expire.
+    /// When the target last took a commit of all of them: the time until the first of them expires counts from then.
     #[serde(default)]
     pub committed_at_ms: i64,
     /// Set once the group belongs to an application on the target: not written any more, in neither direction.

@@ -182,7 +182,7 @@ impl Publisher {
                     format!("its position on {at} was set to {offset} on the target (Twinlog had written {ours})");
                 return Judgement::TakenOver(why);
             }
-            Decision::Synced if self.is_due(record, scene.now_ms) => wanted.positions.clone(),
+            _ if self.is_due(record, scene.now_ms) => wanted.positions.clone(),
             Decision::Synced => Positions::new(),
             Decision::Commit(positions) => positions,
         };
@@ -215,10 +215,13 @@ impl Publisher {
             let Commit { id, wanted, positions, mut record } = commit;
             let outcome = match outcome {
                 Ok(()) => {
+                    // Each position expires on its own: only a commit of all of them counts for all.
+                    if positions.len() == wanted.positions.len() {
+                        record.committed_at_ms = now_ms;
+                    }
                     record.confirmed.extend(positions);
                     record.metadata = wanted.texts();
                     record.seeded = wanted.seeded;
-                    record.committed_at_ms = now_ms;
                     record.intent.clear();
                     Outcome::Settled
                 }

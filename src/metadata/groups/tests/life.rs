@@ -26,6 +26,22 @@ async fn unchanged_positions_are_committed_again_before_they_expire_also_without
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_position_beside_a_busy_one_is_committed_again_in_time() {
+    let mut twin = Twin::new().await;
+    twin.mirrored = [(at(), route(at(), Some(map()))), (beside(), route(beside(), Some(map())))].into_iter().collect();
+    twin.source.commit("billing", &at(), Offset(12));
+    twin.source.commit("billing", &beside(), Offset(12));
+    twin.pass().await;
+    let first = twin.record().committed_at_ms;
+    for turn in 0..14 {
+        tokio::time::sleep(KEPT_EVERY / 10).await;
+        twin.source.commit("billing", &at(), Offset(13 + turn % 2));
+        twin.pass().await;
+    }
+    assert_eq!(twin.record().committed_at_ms, first + KEPT_EVERY.as_millis() as i64);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_position_that_vanished_is_written_again_with_its_metadata_also_without_the_source() {
     let mut twin = Twin::new().await;
     twin.source.commit_with("billing", &at(), Offset(12), "partition time");
