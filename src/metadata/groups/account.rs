@@ -73,7 +73,7 @@ pub enum PositionVerdict {
 pub enum GroupVerdict {
     /// The target holds every position.
     Synced,
-    /// Some positions lie ahead of the mirror.
+    /// Some positions lie ahead of the mirror, or were not read since the start.
     WaitingForTheMirror,
     /// Some partitions that it reads have records and no position.
     NoPosition,
@@ -160,7 +160,7 @@ pub fn account(id: &GroupId, group: &Group, record: &GroupRecord, mirrored: &Mir
         GroupVerdict::BeforeTheMirror
     } else if any(|p| p.verdict == PositionVerdict::NoPosition && p.cost.at_risk > 0) {
         GroupVerdict::NoPosition
-    } else if any(|p| p.verdict == PositionVerdict::Waiting) {
+    } else if group.read.is_none() || any(|p| p.verdict == PositionVerdict::Waiting) {
         GroupVerdict::WaitingForTheMirror
     } else {
         GroupVerdict::Synced

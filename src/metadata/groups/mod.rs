@@ -33,12 +33,16 @@ pub use resync::{Move, resync};
 pub use standing::{Mirrored, MirroredRoute, Standing};
 
 use publish::{Candidate, Outcome, Publisher, Scene};
-use survey::{SWEEP, Survey};
+use survey::Survey;
 use wanted::Wanted;
 
 /// Pause between lists of all groups of the target: kinds change when somebody deletes a group and makes another.
 const TARGET_LIST_EVERY: Duration = Duration::from_secs(10);
 
+/// So many groups are looked at on the target in every full pass, and all of them within the time if there are more: an
+/// application that begins to use one is noticed by that.
+const LOOKED_AT_ONCE: usize = 500;
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(10);
 /// A source that says nothing for so long keeps nobody from seeing to the target.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Pause between looks for what the source has deleted.
@@ -281,7 +285,10 @@ impl Groups {
         let now = Instant::now();
         let mut board = self.board.lock().expect("no panic while held");
         let open = std::mem::take(&mut self.open);
-        let share = board.groups.len() / SWEEP.as_secs() as usize + 1;
+        let (share, pause) = match board.groups.len() {
+            ..=LOOKED_AT_ONCE => (LOOKED_AT_ONCE, Duration::ZERO),
+            more => (LOOKED_AT_ONCE.max(more / LOOKED_AT_WITHIN.as_secs() as usize), LOOKED_AT_WITHIN),
+        };
         let mut swept = 0;
         let mut candidates = Vec::new();
         let seeds = board.seeds;
@@ -294,7 +301,7 @@ impl Groups {
                 continue;
             }
             let is_open = open.contains(&id);
-            let is_overdue = group.verified_at.is_none_or(|at| now - at >= SWEEP);
+            let is_overdue = group.verified_at.is_none_or(|at| now - at >= pause);
             let is_used = in_use.contains(&id);
             let theirs = self.theirs.get(&id);
             // Its positions expire at a moment that no commit puts off.

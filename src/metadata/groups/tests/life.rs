@@ -1,5 +1,6 @@
 //! Positions that would expire, groups that end, partitions without a position.
 
+use super::super::survey::SWEEP;
 use super::*;
 use crate::endpoint::memory::Call;
 use crate::endpoint::{ErrorKind, GroupReader};

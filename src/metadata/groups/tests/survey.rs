@@ -1,5 +1,6 @@
 //! How the source's commits are learnt of.
 
+use super::super::survey::SWEEP;
 use super::*;
 use crate::endpoint::ErrorKind;
 use crate::endpoint::memory::Call;
