@@ -19,8 +19,17 @@
 //! 6. The ack's offset is held against the expected one, the [`offsets`] map grows by the run, memory returns.
 //! 7. The map is flushed into the [`ledger`] on an interval. It may lag behind the data, because starting attaches.
 //!
-//! Beside that, [`metadata::groups`] reads every source group's positions in bulk, translates them through the maps and
-//! commits them on the target, with intent and confirmation in the ledger.
+//! # A position's way
+//!
+//! 1. A commit at the source rings: [`librdkafka`] reads the keys of `__consumer_offsets` (where rights allow; else all
+//!    groups are polled). [`metadata::groups`] asks the group's coordinator where it stands.
+//! 2. **The cut**: after that it asks for the high watermarks of all mirrored partitions, and holds the position back until
+//!    the mirror has passed them, so that no group stands beyond the output its work had produced. What holds everybody up
+//!    leaves by name ([`policy::cut`]).
+//! 3. The position is translated through the map, and held against what both logs still have.
+//! 4. On the target nothing is written before it was looked whose the group is: members there, or a position that is
+//!    neither *intended* nor *confirmed* by us in the ledger, latch it as **taken over**, until an operator's resync.
+//! 5. Intent, commit, confirmation. Unchanged positions are committed again before they expire, also without the source.
 //!
 //! # Rooms, and which way imports point
 //!
@@ -44,6 +53,10 @@
 //!   believed from offsets inside and between batches, or from an answer to one partition alone.
 //! * **Duplicate detection does not compare content.** All owners cut batches at the same bounds, and the last record's
 //!   content is held against an anchor at every start.
+//! * **Kafka never compares a committed position with the one it replaces.** Whose a position is, is known only by what we
+//!   remember to have written, and what we may have written before a crash.
+//! * **Each position of a group expires on its own**; but a classic group that once had members loses all of them counted
+//!   from when the last one left. Those are looked at in every pass.
 //! * **Producer state expires by record time.** Data older than the target's `producer.id.expiration.ms` travels with one
 //!   batch in flight (`probe only`), and every doubt is settled by reading the target.
 

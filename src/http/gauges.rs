@@ -8,8 +8,17 @@ use crate::model::{HaltReason, PartitionState, ProtectionLevel};
 use crate::telemetry::metrics::{Gauges, families};
 
 /// The states a link can be in; whatever follows a colon is not part of it.
-const LINK_STATES: [&str; 8] =
-    ["starting", "waiting for the lease", "running", "paused", "interrupted", "stopping", "stopped", "failed"];
+const LINK_STATES: [&str; 9] = [
+    "starting",
+    "waiting for the lease",
+    "waiting for the source",
+    "running",
+    "paused",
+    "interrupted",
+    "stopping",
+    "stopped",
+    "failed",
+];
 const PARTITION_STATES: [&str; 7] =
     ["attaching", "waiting", "replicating", "backing_off", "paused", "halted", "stopped"];
 

@@ -34,7 +34,8 @@ pub async fn obey(link: &LinkName, target: &TargetSide, order: &Order) -> Result
     outcome
 }
 
-async fn hold(link: &LinkName, target: &TargetSide, scope: &TaskScope) -> Result<Ledger> {
+/// Takes the lease of a link that has run before, if nobody holds it.
+pub(super) async fn hold(link: &LinkName, target: &TargetSide, scope: &TaskScope) -> Result<Ledger> {
     let never = || {
         let message = format!("it has never run, so nothing is recorded of it on {}: start it first", target.alias);
         Error::new(ErrorKind::UnknownTopic, message)

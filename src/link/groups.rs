@@ -12,6 +12,7 @@ use crate::ledger::record::SeenPositions;
 use crate::ledger::{ControlRecord, RouteMap};
 use crate::link::session::Session;
 use crate::link::upkeep::{OBSERVED_INTERVAL, complain, every, unix_ms};
+use crate::link::{SourceSide, TargetSide};
 use crate::metadata::groups::{Extent, Groups, Mirrored, MirroredRoute, Sides};
 use crate::model::{Halt, HaltReason, PartitionState};
 use crate::policy::cut::{Hindrance, Progress};
@@ -69,15 +70,8 @@ pub(super) async fn keep(session: Arc<Session>) {
 }
 
 async fn begin(session: &Session) -> Groups {
-    let (source, target) = (&session.source, &session.target);
     loop {
-        let sides = Sides {
-            source: source.groups.clone(),
-            catalog: source.catalog.clone(),
-            feed: source.commits.clone(),
-            target: target.groups.clone(),
-            writer: target.group_writer.clone(),
-        };
+        let sides = sides(&session.source, &session.target);
         let rules = session.settings.groups.clone();
         match Groups::new(sides, session.ledger.clone(), rules, session.groups.clone()).await {
             Ok(groups) => {
@@ -87,6 +81,17 @@ async fn begin(session: &Session) -> Groups {
             Err(error) => complain(session, "group pass", Some(error)),
         }
         sleep(session.settings.groups_interval).await;
+    }
+}
+
+/// What groups need of both sides.
+pub(super) fn sides(source: &SourceSide, target: &TargetSide) -> Sides {
+    Sides {
+        source: source.groups.clone(),
+        catalog: source.catalog.clone(),
+        feed: source.commits.clone(),
+        target: target.groups.clone(),
+        writer: target.group_writer.clone(),
     }
 }
 

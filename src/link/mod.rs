@@ -4,6 +4,7 @@
 pub mod absent;
 mod accounts;
 mod answers;
+mod caretaker;
 mod groups;
 mod order;
 pub mod report;

@@ -16,7 +16,7 @@ pub struct LinkReport {
     pub source: String,
     /// Alias and cluster id of the target.
     pub target: String,
-    /// `starting: …`, `waiting for the lease: …`, `running`, `paused`, `interrupted: …`, `stopping`, `stopped` or
+    /// `starting: …`, `waiting for the lease: …`, `waiting for the source: …`, `running`, `paused`, `interrupted: …`, `stopping`, `stopped` or
     /// `failed: …`; what follows the colon is for people.
     pub state: String,
     /// Rate limit in force, bytes per second.

@@ -12,7 +12,7 @@ use crate::ledger::{Acquiring, Claimant};
 use crate::link::order::{self, Order};
 use crate::link::report::{GroupReport, LinkReport, TranslateReport};
 use crate::link::session::Session;
-use crate::link::{LinkControl, LinkSettings, SourceSide, TargetSide, accounts, answers, groups, upkeep};
+use crate::link::{LinkControl, LinkSettings, SourceSide, TargetSide, accounts, answers, caretaker, groups, upkeep};
 use crate::model::{Offset, TopicPartition};
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::retry::Pace;
@@ -82,6 +82,12 @@ impl Link {
 
     /// One session from start to end. `Ok` when it was stopped.
     async fn tenure(&self, stop: &CancellationToken, has_run: &mut bool) -> Result<()> {
+        let Some(source) = stop.run_until_cancelled(self.source.catalog.cluster()).await else { return Ok(()) };
+        if let Err(error) = source.map(drop)
+            && error.is_retryable()
+        {
+            return self.stand_in(stop, error).await;
+        }
         let scope = TaskScope::new();
         let (progress, acquiring) = watch::channel(Acquiring::Reading);
         let (settings, source, target) = (self.settings.clone(), self.source.clone(), self.target.clone());
@@ -127,6 +133,20 @@ impl Link {
                 Ok(())
             }
             Some(why) => Err(Error::new(ErrorKind::Retryable, why.message)),
+        }
+    }
+
+    /// Without its source a link only keeps what stands on the target. `Ok` when it was stopped.
+    async fn stand_in(&self, stop: &CancellationToken, away: Error) -> Result<()> {
+        self.enter(format!("waiting for the source: {away}; group positions on the target are kept meanwhile"));
+        match caretaker::keep(&self.settings, &self.source, &self.target, stop).await {
+            Ok(()) if stop.is_cancelled() => {
+                self.enter("stopped".into());
+                Ok(())
+            }
+            Ok(()) => Err(Error::new(ErrorKind::Retryable, "the source answers: starting")),
+            // A link that never ran has nothing to keep, and another holder keeps it.
+            Err(_) => Err(away),
         }
     }
 

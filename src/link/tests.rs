@@ -278,3 +278,30 @@ async fn the_start_rule_holds_for_topics_that_the_first_pass_could_not_create() 
     assert_eq!(twin.arrived(0), 2);
     running.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_starts_without_its_source_keeps_positions_and_goes_on_when_it_answers() {
+    let twin = Twin::new();
+    twin.source.fail_next(Call::Catalog, usize::MAX, ErrorKind::Retryable);
+    let running = twin.run();
+    until("a link that never ran says what hinders it", || running.state().starts_with("interrupted")).await;
+    twin.source.heal();
+    twin.produce(0, 0..5);
+    twin.source.commit("billing", &at(0), Offset(3));
+    let stands = || twin.target.position_of("billing", &at(0)) == Some(Offset(3));
+    until("the group has followed", stands).await;
+    running.stop().await;
+    twin.source.fail_next(Call::Catalog, usize::MAX, ErrorKind::Retryable);
+    let running = twin.run();
+    until("it says what it waits for", || running.state().starts_with("waiting for the source")).await;
+    twin.target.delete_group("billing");
+    until("the position is back", stands).await;
+    twin.source.heal();
+    twin.produce(0, 5..7);
+    running.copied(0, 7).await;
+    twin.source.fail_next(Call::Catalog, usize::MAX, ErrorKind::Retryable);
+    running.stop().await;
+    let running = twin.run();
+    until("it stands in again", || running.state().starts_with("waiting for the source")).await;
+    running.stop().await;
+}

@@ -161,7 +161,7 @@ pub struct Told {
     pub skip_records: Option<u64>,
     pub at_risk_records: Option<u64>,
     pub lost_records: Option<u64>,
-    partitions: Vec<PartitionTold>,
+    pub partitions: Vec<PartitionTold>,
 }
 
 /// One of its partitions.

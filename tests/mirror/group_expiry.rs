@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::group_bed::{Bed, positions, resync};
 use super::member::{Commits, Member, Protocol};
 use super::*;
-use crate::support::{ClusterSpec, Setup, shared_source, until};
+use crate::support::{ClusterSpec, Setup, shared_source, shared_target, until};
 
 /// Longer than the target's minute by more than half of it: what is not committed again is gone by then.
 const WATCHED: Duration = Duration::from_secs(105);
@@ -118,4 +118,21 @@ fn positions_of_idle_groups_outlive_the_targets_retention_also_while_the_source_
         bed.carry(60);
         bed.is_told_to_be("synced");
     }
+}
+
+#[test]
+fn started_without_its_source_twinlog_keeps_what_stands_on_the_target() {
+    let source = Cluster::start(ClusterSpec::default());
+    let bed = Bed::between((&source, shared_target()), &[], |setup| setup);
+    bed.carry(20);
+    source.only().kill9();
+    bed.mirror.kill9();
+    bed.mirror.start();
+    let state = || bed.mirror.get("/v1/links").map(|(_, body)| body).unwrap_or_default();
+    until(SOON, "it says what it waits for", || state().contains("waiting for the source"));
+    bed.target.client().delete_group(&bed.group).unwrap();
+    until(SOON, "the position is back", || bed.there() == Some(20));
+    source.only().restart();
+    bed.carry(60);
+    bed.is_told_to_be("synced");
 }

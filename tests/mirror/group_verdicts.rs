@@ -151,3 +151,37 @@ fn metadata_is_carried_over_byte_for_byte_and_the_leader_epoch_is_not() {
     assert_eq!(bed.source.client().committed_epochs(&bed.group).unwrap()[&at], 0);
     assert_eq!(bed.target.client().committed_epochs(&bed.group).unwrap()[&at], -1);
 }
+
+#[test]
+fn another_kind_of_group_under_the_same_name_on_the_target_is_a_conflict_and_left_alone() {
+    for share in [true, false] {
+        let bed = Bed::new(&[]);
+        let there = bed.target.client();
+        if share {
+            let member = there.join_share_group(&bed.group, &[&bed.topic]).unwrap();
+            there.leave_share_group(&bed.group, &member).unwrap();
+        } else {
+            // Brokers would take commits for an empty group of Connect workers.
+            let member = there.join_group(&bed.group, "connect", &[]).unwrap();
+            there.leave_group(&bed.group, &member).unwrap();
+        }
+        bed.commit(40);
+        bed.is_told_to_be("type conflict");
+        bed.a_pass_later();
+        assert_eq!(bed.there(), None, "share: {share}");
+        assert!(bed.told().detail.is_some_and(|why| why.contains("the target has a")));
+    }
+}
+
+#[test]
+fn share_groups_are_listed_with_where_they_start() {
+    let bed = Bed::new(&[]);
+    let (there, group) = (bed.source.client(), &bed.group);
+    let member = there.join_share_group(group, &[&bed.topic]).unwrap();
+    there.leave_share_group(group, &member).unwrap();
+    there.set_share_start(group, &bed.topic, 0, 30).unwrap();
+    bed.is_told_to_be("share group");
+    let starts = || bed.told().partitions.iter().map(|p| p.source_offset).collect::<Vec<_>>();
+    until(SOON, "its start is told", || starts() == [Some(30)]);
+    assert!(positions(bed.target, group).is_empty());
+}

@@ -243,10 +243,15 @@ impl Groups {
         }
         let in_use: BTreeSet<GroupId> = self.target.groups_in_use().await?.into_iter().map(|group| group.id).collect();
         if extent == Extent::Full && Instant::now() >= self.list_theirs_at {
-            self.theirs = self.target.groups().await?.into_iter().map(|group| (group.id.clone(), group)).collect();
-            self.list_theirs_at = Instant::now() + TARGET_LIST_EVERY;
+            self.list_theirs().await?;
         }
-        let candidates = self.candidates(mirrored, extent, &in_use, now_ms);
+        let mut candidates = self.candidates(mirrored, extent, &in_use, now_ms);
+        let is_new = |candidate: &Candidate| self.publisher.record(&candidate.id).confirmed.is_empty();
+        if candidates.iter().any(is_new) {
+            // Brokers would take positions for an empty group of any kind but one.
+            self.list_theirs().await?;
+            candidates.retain(|candidate| !self.is_in_conflict(&candidate.id));
+        }
         if !candidates.is_empty() {
             let scene = Scene { in_use: &in_use, mirrored, now_ms };
             let outcomes = self.publisher.publish(candidates, scene).await?;
@@ -271,6 +276,19 @@ impl Groups {
             self.see_to_deletions(&in_use, mirrored).await?;
         }
         Ok(())
+    }
+
+    async fn list_theirs(&mut self) -> Result<()> {
+        self.theirs = self.target.groups().await?.into_iter().map(|group| (group.id.clone(), group)).collect();
+        self.list_theirs_at = Instant::now() + TARGET_LIST_EVERY;
+        Ok(())
+    }
+
+    fn is_in_conflict(&self, id: &GroupId) -> bool {
+        let mut board = self.board.lock().expect("no panic while held");
+        let Some(group) = board.groups.get_mut(id) else { return false };
+        group.conflict = self.theirs.get(id).and_then(|theirs| conflict(group.protocol, theirs.protocol));
+        group.conflict.is_some()
     }
 
     /// The groups to look at on the target: those that may have to move, those whose turn it is, those that an application
@@ -311,7 +329,7 @@ impl Groups {
                 continue;
             }
             let record = self.publisher.record(&id);
-            group.conflict = theirs.and_then(|theirs| conflict(theirs.protocol));
+            group.conflict = theirs.and_then(|theirs| conflict(group.protocol, theirs.protocol));
             if group.conflict.is_some() {
                 continue;
             }
@@ -347,11 +365,15 @@ impl Groups {
     }
 }
 
-/// Why no positions can be set for a group on the target, by what it is there.
-fn conflict(theirs: GroupProtocol) -> Option<String> {
+/// Why no positions can be set for a group on the target, by what it is on both sides. Brokers refuse them for share
+/// groups only.
+fn conflict(ours: GroupProtocol, theirs: GroupProtocol) -> Option<String> {
     match theirs {
         GroupProtocol::Classic | GroupProtocol::Consumer => None,
-        GroupProtocol::Share => Some("the target has a share group of this id, which has no positions".into()),
-        GroupProtocol::Other => Some("the target has a group of another kind (Connect, Streams, …) of this id".into()),
+        GroupProtocol::Share => Some("the target has a share group of this name, which has no positions".into()),
+        GroupProtocol::Other if ours == GroupProtocol::Other => None,
+        GroupProtocol::Other => {
+            Some("the target has a group of another kind (Connect, Streams, …) of this name".into())
+        }
     }
 }

@@ -109,12 +109,16 @@ impl Survey {
             let all = self.read_all || self.tail.is_none();
             // Every pass its share, so that all have had their turn within the time.
             let share = board.groups.len() / SWEEP.as_secs() as usize + 1;
-            let overdue = |id: &GroupId| self.read_at.get(id).is_none_or(|at| now - *at >= SWEEP);
-            let swept = board.groups.keys().filter(|id| overdue(id)).take(share);
+            let overdue = |id: &GroupId, after| self.read_at.get(id).is_none_or(|at| now - *at >= after);
+            let swept = board.groups.keys().filter(|id| overdue(id, SWEEP)).take(share);
+            // What they do is not heard of.
+            let is_share = |group: &Group| group.protocol == GroupProtocol::Share;
+            let shared = board.groups.iter().filter(|(id, group)| is_share(group) && overdue(id, LIST_EVERY));
+            let shared = shared.map(|(id, _)| id);
             let is_unread = |g: &Group| g.read.is_none() || g.unread.is_some() || g.awaits_word(now, self.grace);
             let unread = board.groups.iter().filter(|(_, group)| is_unread(group)).map(|(id, _)| id);
             let everybody = board.groups.keys().filter(|_| all);
-            everybody.chain(swept).chain(unread).chain(self.hidden.keys()).cloned().collect()
+            everybody.chain(swept).chain(shared).chain(unread).chain(self.hidden.keys()).cloned().collect()
         };
         let heard = std::mem::take(&mut self.heard);
         let changed = self.read(due.into_iter().chain(heard).collect(), now).await;
