@@ -18,6 +18,8 @@ pub struct Group {
     pub(super) listed: bool,
     /// Its positions, as last read.
     pub(super) read: Option<Arc<ReadOffsets>>,
+    /// When they were read.
+    pub(super) read_at: Option<Instant>,
     /// When they were found to be other than before.
     pub(super) changed_at: Option<Instant>,
     /// Those of them that may be published.
@@ -46,6 +48,7 @@ impl Group {
             protocol,
             listed: false,
             read: None,
+            read_at: None,
             changed_at: None,
             published: None,
             unread: None,

@@ -84,7 +84,7 @@ pub enum Extent {
     Full,
     /// What was heard of.
     Heard,
-    /// Whether the mirror has passed what waits for it.
+    /// Whether the mirror, by the same routes as in the last pass, has passed what waits for it.
     Waiting,
 }
 
@@ -159,7 +159,9 @@ impl Groups {
     /// One look at groups, as far as `extent` goes; commits what changed. Failures of single groups are their verdicts. An
     /// error means that one of the sides told nothing, and the other was seen to all the same.
     pub async fn pass(&mut self, mirrored: &Mirrored, extent: Extent, now_ms: i64) -> Result<()> {
-        self.see_routes(mirrored);
+        if extent != Extent::Waiting {
+            self.see_routes(mirrored);
+        }
         let looked = self.look(mirrored, extent).await;
         self.take_published(mirrored);
         self.write(mirrored, extent, now_ms).await.and(looked)
@@ -286,7 +288,10 @@ impl Groups {
 
     fn is_in_conflict(&self, id: &GroupId) -> bool {
         let mut board = self.board.lock().expect("no panic while held");
-        let Some(group) = board.groups.get_mut(id) else { return false };
+        board.groups.get_mut(id).is_some_and(|group| self.see_conflict(id, group))
+    }
+
+    fn see_conflict(&self, id: &GroupId, group: &mut Group) -> bool {
         group.conflict = self.theirs.get(id).and_then(|theirs| conflict(group.protocol, theirs.protocol));
         group.conflict.is_some()
     }
@@ -300,68 +305,68 @@ impl Groups {
         in_use: &BTreeSet<GroupId>,
         now_ms: i64,
     ) -> Vec<Candidate> {
-        let now = Instant::now();
-        let mut board = self.board.lock().expect("no panic while held");
         let open = std::mem::take(&mut self.open);
-        let (share, pause) = match board.groups.len() {
-            ..=LOOKED_AT_ONCE => (LOOKED_AT_ONCE, Duration::ZERO),
-            more => (LOOKED_AT_ONCE.max(more / LOOKED_AT_WITHIN.as_secs() as usize), LOOKED_AT_WITHIN),
-        };
-        let mut swept = 0;
-        let mut candidates = Vec::new();
+        let board = self.board.clone();
+        let mut board = board.lock().expect("no panic while held");
         let seeds = board.seeds;
-        let everybody = extent == Extent::Full;
-        let ids: Vec<GroupId> =
-            if everybody { board.groups.keys().cloned().collect() } else { open.iter().cloned().collect() };
+        let mut round = Round::of(board.groups.len());
+        let ids: Vec<GroupId> = match extent {
+            Extent::Full => board.groups.keys().cloned().collect(),
+            Extent::Heard | Extent::Waiting => open.iter().cloned().collect(),
+        };
+        let mut candidates = Vec::new();
         for id in ids {
             let Some(group) = board.groups.get_mut(&id) else { continue };
-            if group.protocol == GroupProtocol::Share {
-                continue;
-            }
-            let is_open = open.contains(&id);
-            let is_overdue = group.verified_at.is_none_or(|at| now - at >= pause);
-            let is_used = in_use.contains(&id);
-            let theirs = self.theirs.get(&id);
-            // Its positions expire at a moment that no commit puts off.
-            let is_mortal = theirs.is_some_and(|theirs| theirs.had_members);
-            let is_swept = everybody && is_overdue && swept < share;
-            if !(is_open || is_swept || is_used || is_mortal || everybody) {
-                continue;
-            }
             let record = self.publisher.record(&id);
-            group.conflict = theirs.and_then(|theirs| conflict(group.protocol, theirs.protocol));
-            if group.conflict.is_some() {
+            let is_ours = group.protocol != GroupProtocol::Share && record.taken_over.is_none();
+            if !is_ours || self.see_conflict(&id, group) {
                 continue;
             }
-            if record.taken_over.is_some() {
-                continue;
-            }
+            let has_turn = extent == Extent::Full && round.takes(group);
             if group.gone {
                 // Nothing is wanted for it any more, but whether somebody uses it is looked at.
-                if is_swept {
-                    swept += 1;
-                    candidates.push(Candidate { id, wanted: Wanted::default() });
-                }
+                candidates.extend(has_turn.then(|| Candidate { id, wanted: Wanted::default() }));
                 continue;
             }
-            let is_due = self.publisher.is_due(&record, now_ms);
-            if !(is_open || is_swept || is_used || is_due || is_mortal) {
+            let is_used = in_use.contains(&id);
+            // Its positions expire at a moment that no commit puts off.
+            let is_mortal = self.theirs.get(&id).is_some_and(|theirs| theirs.had_members);
+            let must_look = has_turn || is_used || is_mortal || self.publisher.is_due(&record, now_ms);
+            if !must_look && !open.contains(&id) {
                 continue;
             }
-            swept += usize::from(is_swept && !is_open);
             let wanted = Wanted::of(group, &record, mirrored, seeds);
             if wanted.waits {
                 self.open.insert(id.clone());
             }
-            if wanted.positions.is_empty() && wanted.kept.is_empty() && !is_used {
-                continue;
-            }
-            if wanted.is_written(&record) && !(is_overdue || is_used || is_due || is_mortal) {
-                continue;
-            }
-            candidates.push(Candidate { id, wanted });
+            let is_due = if wanted.is_empty() { is_used } else { must_look || !wanted.is_written(&record) };
+            candidates.extend(is_due.then_some(Candidate { id, wanted }));
         }
         candidates
+    }
+}
+
+/// Who is looked at on the target in one full pass, though nothing is known to have changed.
+struct Round {
+    left: usize,
+    pause: Duration,
+}
+
+impl Round {
+    fn of(groups: usize) -> Self {
+        match groups {
+            ..=LOOKED_AT_ONCE => Self { left: LOOKED_AT_ONCE, pause: Duration::ZERO },
+            more => {
+                Self { left: LOOKED_AT_ONCE.max(more / LOOKED_AT_WITHIN.as_secs() as usize), pause: LOOKED_AT_WITHIN }
+            }
+        }
+    }
+
+    fn takes(&mut self, group: &Group) -> bool {
+        let is_overdue = group.verified_at.is_none_or(|at| at.elapsed() >= self.pause);
+        let takes = is_overdue && self.left > 0;
+        self.left -= usize::from(takes);
+        takes
     }
 }
 

@@ -44,7 +44,6 @@ pub(super) struct Survey {
     /// Since when an open transaction hides a position of a group: that it ended is not heard.
     hidden: BTreeMap<GroupId, Instant>,
     read_all: bool,
-    read_at: BTreeMap<GroupId, Instant>,
 }
 
 impl Survey {
@@ -69,7 +68,6 @@ impl Survey {
             heard: BTreeSet::new(),
             hidden: BTreeMap::new(),
             read_all: true,
-            read_at: BTreeMap::new(),
         }
     }
 
@@ -109,16 +107,16 @@ impl Survey {
             let all = self.read_all || self.tail.is_none();
             // Every pass its share, so that all have had their turn within the time.
             let share = board.groups.len() / SWEEP.as_secs() as usize + 1;
-            let overdue = |id: &GroupId, after| self.read_at.get(id).is_none_or(|at| now - *at >= after);
-            let swept = board.groups.keys().filter(|id| overdue(id, SWEEP)).take(share);
-            // What they do is not heard of.
+            let is_overdue = |group: &Group, after| group.read_at.is_none_or(|at| now - at >= after);
+            let swept = board.groups.iter().filter(|(_, group)| is_overdue(group, SWEEP)).take(share);
+            // What share groups do is not heard of.
             let is_share = |group: &Group| group.protocol == GroupProtocol::Share;
-            let shared = board.groups.iter().filter(|(id, group)| is_share(group) && overdue(id, LIST_EVERY));
-            let shared = shared.map(|(id, _)| id);
+            let shared = board.groups.iter().filter(|(_, group)| is_share(group) && is_overdue(group, LIST_EVERY));
             let is_unread = |g: &Group| g.read.is_none() || g.unread.is_some() || g.awaits_word(now, self.grace);
-            let unread = board.groups.iter().filter(|(_, group)| is_unread(group)).map(|(id, _)| id);
-            let everybody = board.groups.keys().filter(|_| all);
-            everybody.chain(swept).chain(shared).chain(unread).chain(self.hidden.keys()).cloned().collect()
+            let unread = board.groups.iter().filter(|(_, group)| is_unread(group));
+            let everybody = board.groups.iter().filter(|_| all);
+            let due = everybody.chain(swept).chain(shared).chain(unread).map(|(id, _)| id);
+            due.chain(self.hidden.keys()).cloned().collect()
         };
         let heard = std::mem::take(&mut self.heard);
         let changed = self.read(due.into_iter().chain(heard).collect(), now).await;
@@ -212,7 +210,7 @@ impl Survey {
             let group = board.groups.entry(id.clone()).or_insert_with(|| Group::new(GroupProtocol::Classic));
             match answer {
                 Ok(read) => {
-                    self.read_at.insert(id.clone(), now);
+                    group.read_at = Some(now);
                     if read.pending.is_empty() {
                         self.hidden.remove(&id);
                     } else {
@@ -226,8 +224,8 @@ impl Survey {
             }
         }
         for (id, answer) in share.into_iter().zip(starts) {
-            self.read_at.insert(id.clone(), now);
             if let Some(group) = board.groups.get_mut(&id) {
+                group.read_at = Some(now);
                 match answer {
                     Ok(starts) => group.share_starts = starts,
                     // Brokers before 4.1 do not tell: listed without.

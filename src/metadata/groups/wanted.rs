@@ -81,6 +81,11 @@ impl Wanted {
         self
     }
 
+    /// Whether nothing should stand there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.positions.is_empty() && self.kept.is_empty()
+    }
+
     /// Whether a group's record says that all of this stands on the target.
     pub(super) fn is_written(&self, record: &GroupRecord) -> bool {
         let is_there = |(at, offset): (&TopicPartition, &Offset)| {

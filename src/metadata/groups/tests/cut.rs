@@ -45,7 +45,7 @@ async fn a_group_never_stands_beyond_the_output_its_work_had_produced() {
     assert_eq!(twin.there(), None, "its output at offset 2 is not mirrored");
     twin.mirrored = both(3, level());
     assert!(twin.groups.is_waiting());
-    twin.try_pass(Extent::Waiting).await.unwrap();
+    twin.try_pass(Extent::Heard).await.unwrap();
     assert_eq!(twin.there(), Some(Offset(2)));
     assert_eq!(twin.state("billing").verdict, GroupVerdict::Synced);
 }
@@ -59,7 +59,7 @@ async fn what_was_produced_after_a_position_does_not_hold_it_back() {
     twin.pass().await;
     produce(&twin, 5);
     twin.mirrored = both(3, level());
-    twin.try_pass(Extent::Waiting).await.unwrap();
+    twin.try_pass(Extent::Heard).await.unwrap();
     assert_eq!(twin.there(), Some(Offset(2)));
 }
 
