@@ -21,8 +21,8 @@ use crate::telemetry::metrics::PassMetrics;
 
 /// From the first commit heard of to the pass over it: others made meanwhile share its requests.
 const GATHER: Duration = Duration::from_millis(15);
-/// Passes over what was heard of leave this many times their own duration to everybody else.
-const REST: u32 = 4;
+/// Pause between passes over what was heard of, for each route: each asks for the ends of all of them.
+const REST_PER_ROUTE: Duration = Duration::from_micros(100);
 /// Pause between looks whether the mirror has passed what waits for it.
 const WAITING: Duration = Duration::from_millis(10);
 
@@ -52,7 +52,7 @@ pub(super) async fn keep(session: Arc<Session>) {
             due = None;
         }
         let outcome = groups.pass(&mirrored, extent, unix_ms()).await;
-        rested_at = Instant::now() + REST * began.elapsed();
+        rested_at = Instant::now() + REST_PER_ROUTE * mirrored.routes().len() as u32;
         if extent != Extent::Full {
             if let Err(error) = outcome {
                 tracing::debug!(link = %session.settings.name, %error, "pass over groups that were heard of");
