@@ -1,7 +1,7 @@
 //! Consumer groups: where each stands at the source, and the same place on the target.
 //!
-//! [`Survey`] reads the source, the [cut](crate::policy::cut) holds positions back until the mirror has passed what the
-//! groups had produced by then, [`Publisher`] writes the target; [`account`] says how every group stands.
+//! `survey` reads the source, the [cut](crate::policy::cut) holds positions back until the mirror has passed what the
+//! groups had produced by then, `publish` writes the target, and [`account()`] says how every group stands.
 
 mod account;
 mod deletion;
@@ -100,6 +100,8 @@ pub struct Groups {
     roster: Roster,
     /// Groups whose wanted positions may differ from those written.
     open: BTreeSet<GroupId>,
+    /// The same, where the next full pass is soon enough: the mirror has not come that far, or the target refused.
+    later: BTreeSet<GroupId>,
     /// How every route stood when all groups were last held against them.
     routes: BTreeMap<TopicPartition, (u64, Option<Offset>)>,
     /// The target's groups, as last listed.
@@ -134,6 +136,7 @@ impl Groups {
             cuts: Cuts::default(),
             roster: Roster::new(lag_max),
             open: known.into_iter().collect(),
+            later: BTreeSet::new(),
             routes: BTreeMap::new(),
             theirs: BTreeMap::new(),
             list_theirs_at: Instant::now(),
@@ -247,35 +250,44 @@ impl Groups {
         if extent == Extent::Full && Instant::now() >= self.list_theirs_at {
             self.list_theirs().await?;
         }
-        let mut candidates = self.candidates(mirrored, extent, &in_use, now_ms);
+        let candidates = self.candidates(mirrored, extent, &in_use, now_ms);
+        let ids: Vec<GroupId> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
+        let written = self.write_some(candidates, Scene { in_use: &in_use, mirrored, now_ms }).await;
+        if written.is_err() {
+            self.later.extend(ids);
+        }
+        written?;
+        if extent == Extent::Full && Instant::now() >= self.delete_at {
+            self.delete_at = Instant::now() + DELETE_EVERY;
+            self.see_to_deletions(&in_use, mirrored).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_some(&mut self, mut candidates: Vec<Candidate>, scene: Scene<'_>) -> Result<()> {
         let is_new = |candidate: &Candidate| self.publisher.record(&candidate.id).confirmed.is_empty();
         if candidates.iter().any(is_new) {
             // Brokers would take positions for an empty group of any kind but one.
             self.list_theirs().await?;
             candidates.retain(|candidate| !self.is_in_conflict(&candidate.id));
         }
-        if !candidates.is_empty() {
-            let scene = Scene { in_use: &in_use, mirrored, now_ms };
-            let outcomes = self.publisher.publish(candidates, scene).await?;
-            let now = Instant::now();
-            let mut board = self.board.lock().expect("no panic while held");
-            for (id, outcome) in outcomes {
-                let Some(group) = board.groups.get_mut(&id) else { continue };
-                match outcome {
-                    Outcome::Settled => {
-                        group.unwritten = None;
-                        group.verified_at = Some(now);
-                    }
-                    Outcome::Failed(why) => {
-                        group.unwritten = Some(why);
-                        self.open.insert(id);
-                    }
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.publisher.publish(candidates, scene).await?;
+        let mut board = self.board.lock().expect("no panic while held");
+        for (id, outcome) in outcomes {
+            let Some(group) = board.groups.get_mut(&id) else { continue };
+            match outcome {
+                Outcome::Settled => {
+                    group.unwritten = None;
+                    group.verified_at = Some(Instant::now());
+                }
+                Outcome::Failed(why) => {
+                    group.unwritten = Some(why);
+                    self.later.insert(id);
                 }
             }
-        }
-        if extent == Extent::Full && Instant::now() >= self.delete_at {
-            self.delete_at = Instant::now() + DELETE_EVERY;
-            self.see_to_deletions(&in_use, mirrored).await?;
         }
         Ok(())
     }
@@ -305,7 +317,10 @@ impl Groups {
         in_use: &BTreeSet<GroupId>,
         now_ms: i64,
     ) -> Vec<Candidate> {
-        let open = std::mem::take(&mut self.open);
+        let mut open = std::mem::take(&mut self.open);
+        if extent == Extent::Full {
+            open.append(&mut self.later);
+        }
         let board = self.board.clone();
         let mut board = board.lock().expect("no panic while held");
         let seeds = board.seeds;
@@ -337,7 +352,7 @@ impl Groups {
             }
             let wanted = Wanted::of(group, &record, mirrored, seeds);
             if wanted.waits {
-                self.open.insert(id.clone());
+                self.later.insert(id.clone());
             }
             let is_due = if wanted.is_empty() { is_used } else { must_look || !wanted.is_written(&record) };
             candidates.extend(is_due.then_some(Candidate { id, wanted }));
