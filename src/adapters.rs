@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use crate::config::{ClusterConfig, Config, LinkConfig};
-use crate::librdkafka::{ClusterAccess, RdCommitFeed, RdLedgerStore, RdLedgers};
+use crate::librdkafka::{ClusterAccess, RdLedgerStore, RdLedgers};
 use crate::link::{SourceSide, TargetSide};
 use crate::model::LinkName;
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::tasks::TaskScope;
 use crate::wire::fetch::{FetchSettings, FetchSource};
 use crate::wire::produce::{ProduceSettings, ProduceSink};
-use crate::wire::{Cluster, Points};
+use crate::wire::{Cluster, Commits, Points};
 
 /// Both ends of a link. Nothing connects before it is used; connections live in `scope`.
 pub fn sides(
@@ -36,8 +36,8 @@ pub fn sides(
         catalog: Arc::new(from.clone()),
         records: Arc::new(FetchSource::new(from.clone(), budget.clone(), scope.child(), fetch)),
         points: Arc::new(Points::new(from.clone())),
+        commits: Arc::new(Commits::new(from.clone(), scope.child())),
         groups: Arc::new(from),
-        commits: Arc::new(RdCommitFeed(access(&link.source))),
         ledgers: Arc::new(RdLedgers(access(&link.source))),
     };
     let access = access(&link.target);

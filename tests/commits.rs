@@ -18,8 +18,8 @@ use twinlog::endpoint::{
     CommitFeed, CommitTail, CommittedOffset, Error, ErrorKind, GroupOffsets, GroupWriter, Mechanism, Protocol, Secret,
     Security,
 };
-use twinlog::librdkafka::{ClusterAccess, RdCommitFeed};
 use twinlog::model::{GroupId, Offset, TopicPartition};
+use twinlog::runtime::tasks::TaskScope;
 use twinlog::wire;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -27,8 +27,8 @@ const SOON: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::from_secs(2);
 const TOPIC: &str = "__consumer_offsets";
 
-fn feed(bootstrap: String, security: Security) -> RdCommitFeed {
-    RdCommitFeed(ClusterAccess { alias: "lyon".into(), bootstrap, security })
+fn feed(bootstrap: String, security: Security) -> wire::Commits {
+    wire::Commits::new(wire::Cluster::new("lyon", &bootstrap, security, "twinlog-test"), TaskScope::new())
 }
 
 /// Where every partition of the topic ends now. It is there once a group has committed.

@@ -55,7 +55,7 @@ fn an_unknown_key_is_named_with_its_section_and_file() {
     assert_eq!(
         link_problems("topic = 1"),
         ["twinlog.toml: links.dr.topic: unknown key; known here: source, target, topics, exclude_topics, groups, \
-          exclude_groups, start, naming, plane, replication_factor, retention, exclude_configs, rate_limit, retention_overtook, \
+          exclude_groups, cut_lag_max, consistency, no_position, group_deletions, start, naming, plane, replication_factor, retention, exclude_configs, rate_limit, retention_overtook, \
           deletion_grace, intervals"]
     );
     let unknown = |text: &str| load(&format!("{text}{CLUSTERS}{LINK}"), &[]).unwrap_err();

@@ -11,13 +11,13 @@ use twinlog::batch::Record;
 use twinlog::endpoint::conformance::{OpenTransaction, Stage, commits, ledger, points, reading, writing};
 use twinlog::endpoint::{Catalog, PointReader, Security, Sink, Source, TopicAdmin};
 use twinlog::ledger::topics;
-use twinlog::librdkafka::{ClusterAccess, RdCommitFeed, RdLedgerStore};
+use twinlog::librdkafka::{ClusterAccess, RdLedgerStore};
 use twinlog::model::{LinkName, Offset, OffsetRange, TopicPartition};
 use twinlog::runtime::memory::MemoryBudget;
 use twinlog::runtime::tasks::TaskScope;
 use twinlog::wire::fetch::{FetchSettings, FetchSource};
 use twinlog::wire::produce::{ProduceSettings, ProduceSink};
-use twinlog::wire::{Cluster, Points};
+use twinlog::wire::{Cluster, Commits, Points};
 
 /// The batches plane on a shared real cluster, and the test bed's own client as the application beside it.
 struct Wire {
@@ -157,9 +157,9 @@ async fn librdkafka_keeps_a_ledger_as_every_store_must() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn librdkafka_hears_commits_as_every_feed_must() {
+async fn the_wire_hears_commits_as_every_feed_must() {
     let (cluster, topic) = (Wire::new().cluster, unique("commits"));
     block_in_place(|| shared_source().client().create_topic(&topic, 1, &[])).unwrap();
-    let (feed, at) = (RdCommitFeed(access()), TopicPartition::new(&topic, 0));
+    let (feed, at) = (Commits::new(cluster.clone(), TaskScope::new()), TopicPartition::new(&topic, 0));
     commits::all(&commits::CommitStage { feed: &feed, catalog: &cluster, groups: &cluster, at }).await;
 }

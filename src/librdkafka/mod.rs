@@ -1,14 +1,10 @@
-//! Adapter over librdkafka in rdkafka's safe API: the ledger's transactional appends and committed reading, and the
-//! hearing of commits.
+//! Adapter over librdkafka in rdkafka's safe API: the ledger's transactional appends and committed reading.
 //!
 //! Every call that can block (creating, polling, committing, dropping a client) runs on a thread of its own, never on a
 //! tokio worker.
 
 mod access;
 mod appender;
-mod bell;
-mod commit_key;
-mod commits;
 mod errors;
 mod follower;
 mod producer;
@@ -16,5 +12,4 @@ mod reading;
 mod store;
 
 pub use access::ClusterAccess;
-pub use commits::RdCommitFeed;
 pub use store::{RdLedgerStore, RdLedgers};

@@ -10,6 +10,7 @@ mod broker_stub;
 mod brokers;
 mod catalog;
 mod chunks;
+mod commits;
 mod connection;
 mod coordinators;
 mod dialer;
@@ -29,6 +30,7 @@ mod transactions;
 mod window;
 
 pub use brokers::Cluster;
+pub use commits::Commits;
 pub use connection::{Connection, DEFAULT_TIMEOUT};
 pub use fault::error_of;
 pub use kafka_protocol::messages::ApiKey;

@@ -166,7 +166,9 @@ impl Survey {
     async fn listen(&mut self) -> Result<Box<dyn CommitTail>> {
         let topic = TopicName::from(COMMITS_TOPIC);
         let known = self.catalog.describe_topics(std::slice::from_ref(&topic)).await;
-        let info = known.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::UnknownTopic, "no answer")))?;
+        let info = known.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::UnknownTopic, "no answer")));
+        let info =
+            info.map_err(|error| error.context(format_args!("following commits needs Read on {COMMITS_TOPIC}")))?;
         let at = |partition| TopicPartition { topic: topic.clone(), partition };
         let partitions: Vec<TopicPartition> = (0..info.partitions.len() as i32).map(at).collect();
         let ends = self.catalog.high_watermarks(&partitions).await;

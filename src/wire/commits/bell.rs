@@ -1,4 +1,4 @@
-//! Groups rung for, from the thread that reads to whoever waits: a set, not a queue, so that a group that commits a
+//! Groups rung for, from the task that reads to whoever waits: a set, not a queue, so that a group that commits a
 //! hundred thousand times while nobody looks takes the room of one.
 
 use std::collections::BTreeSet;
