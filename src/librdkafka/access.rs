@@ -22,15 +22,15 @@ pub struct ClusterAccess {
 pub(super) const SOCKET_TIMEOUT: Duration = Duration::from_secs(6);
 
 impl ClusterAccess {
-    /// The properties every client of this cluster starts from; brokers know it by its purpose.
+    /// The properties every client of this cluster starts from.
     ///
     /// # Errors
     /// `Denied`, naming the cluster and the setting, when the security section is incomplete.
-    pub(super) fn client_config(&self, purpose: &str) -> Result<ClientConfig> {
+    pub(super) fn client_config(&self) -> Result<ClientConfig> {
         let mut config = ClientConfig::new();
         config
             .set_log_level(RDKafkaLogLevel::Warning)
-            .set("client.id", format!("twinlog-{purpose}"))
+            .set("client.id", "twinlog-ledger")
             .set("bootstrap.servers", &self.bootstrap)
             .set("socket.timeout.ms", SOCKET_TIMEOUT.as_millis().to_string())
             .set("socket.keepalive.enable", "true")
@@ -105,10 +105,9 @@ mod tests {
             username: Some("twinlog".into()),
             password: Some(Secret::new("hush")),
         })
-        .client_config("ledger")
+        .client_config()
         .unwrap();
         let expected = [
-            ("client.id", "twinlog-ledger"),
             ("security.protocol", "sasl_ssl"),
             ("ssl.ca.location", "/etc/twinlog/ca.pem"),
             ("sasl.mechanism", "SCRAM-SHA-512"),
@@ -128,7 +127,7 @@ mod tests {
             username: Some("twinlog".into()),
             ..Security::default()
         };
-        let error = access(security).client_config("ledger").unwrap_err();
+        let error = access(security).client_config().unwrap_err();
         assert_eq!(error.kind, ErrorKind::Denied);
         assert!(error.message.contains("lyon") && error.message.contains("security.password"), "{error}");
     }

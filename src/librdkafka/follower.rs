@@ -1,44 +1,57 @@
 //! Reading a ledger topic committed, from its first record, then live.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use crate::endpoint::{Error, ErrorKind, LedgerEntry, LedgerEvent, LedgerFollower, Result};
 use crate::librdkafka::access::ClusterAccess;
-use crate::librdkafka::reading::{Going, Listener, Reading};
-use crate::model::{Offset, TopicName};
+use crate::librdkafka::errors::{Quiet, explain, kind_of};
+use crate::model::TopicName;
 
 /// Events read ahead of whoever follows.
 const READ_AHEAD: usize = 1024;
+/// How long the thread may be deaf to the follower's end.
+const DEAF: Duration = Duration::from_millis(100);
+/// Longest wait for a broker's word on the topic; the thread is deaf to its end meanwhile.
+const WORD: Duration = Duration::from_secs(1);
 
 /// The near end of a reading thread. Dropping it ends the thread, without waiting for it.
 pub(super) struct RdFollower {
     events: mpsc::Receiver<Result<LedgerEvent>>,
     /// Once an event is received, the thread is asked to stop by closing the channel; while it polls, by this.
-    _going: Going,
+    stop: Arc<AtomicBool>,
 }
 
 impl RdFollower {
     /// Starts the thread; errors, even of configuration that only librdkafka checks, come out of
     /// [`LedgerFollower::next`].
     pub fn start(cluster: &ClusterAccess, group: &str, topic: TopicName) -> Result<Self> {
-        // Compaction never moves the log start: a ledger topic that no longer starts at 0 has lost something. And a
-        // successor must not take silence for the end of a lease.
-        let from = vec![(0, Offset(0))];
-        let reading = Reading { cluster: cluster.clone(), topic, from, needs_brokers: true };
-        let mut config = reading.client_config("ledger", group)?;
-        config
-            .set("isolation.level", "read_committed")
-            .set("enable.partition.eof", "true")
-            // The end is reported by the first fetch that answers empty, which takes this long.
-            .set("fetch.wait.max.ms", "10")
-            .set("fetch.message.max.bytes", "4194304")
-            .set("queued.min.messages", "1000");
+        let mut config = cluster.client_config()?;
+        set_for_reading(&mut config, group);
         let (send, events) = mpsc::channel(READ_AHEAD);
-        let _going = reading.start("ledger-read", config, Sender { events: send, behind: true })?;
-        Ok(Self { events, _going })
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = Thread { cluster: cluster.alias.clone(), topic, config, send, stop: stop.clone() };
+        std::thread::Builder::new()
+            .name("ledger-read".to_owned())
+            .spawn(move || thread.run())
+            .map_err(|e| Error::new(ErrorKind::Retryable, format!("cannot start a thread to read the ledger: {e}")))?;
+        Ok(Self { events, stop })
+    }
+}
+
+impl Drop for RdFollower {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -51,32 +64,118 @@ impl LedgerFollower for RdFollower {
     }
 }
 
-/// The thread's end of the channel.
-struct Sender {
-    events: mpsc::Sender<Result<LedgerEvent>>,
-    behind: bool,
+fn set_for_reading(config: &mut ClientConfig, group: &str) {
+    config
+        // assign() refuses to work without one; the group never joins and never commits.
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .set("enable.partition.eof", "true")
+        // The end is reported by the first fetch that answers empty, which takes this long.
+        .set("fetch.wait.max.ms", "10")
+        .set("fetch.min.bytes", "1")
+        .set("fetch.error.backoff.ms", "50")
+        // The default of 1 s makes small queues crawl.
+        .set("fetch.queue.backoff.ms", "5")
+        // A slow follower blocks the poll; there is no group to be thrown out of.
+        .set("max.poll.interval.ms", "86400000")
+        .set("fetch.message.max.bytes", "4194304")
+        .set("queued.max.messages.kbytes", "8192")
+        .set("queued.min.messages", "1000");
 }
 
-impl Listener for Sender {
-    fn record(&mut self, record: &BorrowedMessage<'_>) -> bool {
-        let entry = LedgerEntry {
-            key: Bytes::copy_from_slice(record.key().unwrap_or_default()),
-            value: record.payload().map(Bytes::copy_from_slice),
-        };
-        self.events.blocking_send(Ok(LedgerEvent::Entry(entry))).is_ok()
+struct Thread {
+    cluster: String,
+    topic: TopicName,
+    config: ClientConfig,
+    send: mpsc::Sender<Result<LedgerEvent>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Thread {
+    fn run(self) {
+        if let Err(error) = self.read() {
+            // Nobody listens any more: then nobody misses it.
+            let _ = self.send.blocking_send(Err(error));
+        }
     }
 
-    fn at_end(&mut self) -> bool {
-        !std::mem::take(&mut self.behind) || self.events.blocking_send(Ok(LedgerEvent::CaughtUp)).is_ok()
+    fn read(&self) -> Result<()> {
+        let consumer: BaseConsumer<Quiet> = self
+            .config
+            .create_with_context(Quiet { cluster: self.cluster.clone() })
+            .map_err(|e| self.failed("create a consumer", &e))?;
+        let mut start = TopicPartitionList::new();
+        // Compaction never moves the log start: a ledger topic that no longer starts at 0 has lost something.
+        start
+            .add_partition_offset(self.topic.as_str(), 0, Offset::Offset(0))
+            .and_then(|()| consumer.assign(&start))
+            .map_err(|e| self.failed("start reading", &e))?;
+        let (mut behind, mut admitted) = (true, false);
+        while !self.stop.load(Ordering::Relaxed) {
+            let event = match consumer.poll(DEAF) {
+                None => {
+                    // A topic that may not even be seen is taken for one that will appear, and waited for in silence.
+                    admitted = admitted || self.may_see_topic(&consumer)?;
+                    continue;
+                }
+                Some(Ok(message)) => LedgerEvent::Entry(LedgerEntry {
+                    key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+                    value: message.payload().map(Bytes::copy_from_slice),
+                }),
+                Some(Err(KafkaError::PartitionEOF(_))) if behind => {
+                    behind = false;
+                    LedgerEvent::CaughtUp
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => continue,
+                Some(Err(error)) if mends_itself(&error) => {
+                    tracing::debug!(cluster = %self.cluster, topic = %self.topic, %error, "reading the ledger");
+                    continue;
+                }
+                Some(Err(error)) => return Err(self.failed("read", &error)),
+            };
+            if self.send.blocking_send(Ok(event)).is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    fn failed(&mut self, error: Error) {
-        let advice = match error.kind {
+    /// Whether a broker says so; not, while none says anything. An error when it says no.
+    fn may_see_topic(&self, consumer: &BaseConsumer<Quiet>) -> Result<bool> {
+        let Ok(told) = consumer.fetch_metadata(Some(self.topic.as_str()), WORD) else { return Ok(false) };
+        match told.topics().iter().find_map(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+            Some(code) if kind_of(code) == ErrorKind::Denied => {
+                Err(self.failed("read", &KafkaError::MetadataFetch(code)))
+            }
+            error => Ok(error.is_none()),
+        }
+    }
+
+    fn failed(&self, attempted: &str, error: &KafkaError) -> Error {
+        let (kind, what) = explain(error);
+        let (cluster, topic) = (&self.cluster, &self.topic);
+        let advice = match kind {
             ErrorKind::Corrupt => ": records of the ledger were deleted or damaged from outside",
             ErrorKind::UnknownTopic => ": the ledger's topic does not exist",
+            ErrorKind::Denied => ": check the security settings, and the rights to read this topic",
             _ => "",
         };
-        // Nobody listens any more: then nobody misses it.
-        let _ = self.events.blocking_send(Err(Error { message: error.message + advice, ..error }));
+        Error::new(kind, format!("cluster {cluster}, topic {topic}: cannot {attempted}: {what}{advice}"))
+    }
+}
+
+/// Whether librdkafka goes on by itself and nothing was missed. That all brokers are down ends the reading, because a
+/// successor must not take silence for the end of a lease.
+fn mends_itself(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        // The coordinator is looked up though the group is never used.
+        Some(Code::GroupAuthorizationFailed) => true,
+        Some(Code::AllBrokersDown) | None => false,
+        Some(code) => kind_of(code) == ErrorKind::Retryable,
     }
 }

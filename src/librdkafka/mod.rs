@@ -8,7 +8,6 @@ mod appender;
 mod errors;
 mod follower;
 mod producer;
-mod reading;
 mod store;
 
 pub use access::ClusterAccess;

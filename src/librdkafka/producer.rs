@@ -119,7 +119,7 @@ impl Transactions {
         transactional_id: &str,
         abandoned: impl Fn() -> bool,
     ) -> Result<Self> {
-        let mut config = cluster.client_config("ledger")?;
+        let mut config = cluster.client_config()?;
         set_for_writing(&mut config, transactional_id);
         let (send, delivered) = reports::channel();
         let context = Context { cluster: cluster.alias.clone(), delivered: send, complaints: Complaints::default() };

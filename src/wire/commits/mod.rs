@@ -29,7 +29,7 @@ use crate::wire::connection::Connection;
 /// Where coordinators keep positions.
 const TOPIC: &str = "__consumer_offsets";
 /// A leader is left alone for so long after an answer: commits made meanwhile share the next one.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(20);
 /// Pauses between looks for a leader that is moving.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
