@@ -104,6 +104,8 @@ pub struct Groups {
     later: BTreeSet<GroupId>,
     /// How every route stood when all groups were last held against them.
     routes: BTreeMap<TopicPartition, (u64, Option<Offset>)>,
+    /// The groups that had members on the target in the last full pass.
+    in_use: Arc<BTreeSet<GroupId>>,
     /// The target's groups, as last listed.
     theirs: BTreeMap<GroupId, GroupInfo>,
     list_theirs_at: Instant,
@@ -138,6 +140,7 @@ impl Groups {
             open: known.into_iter().collect(),
             later: BTreeSet::new(),
             routes: BTreeMap::new(),
+            in_use: Arc::default(),
             theirs: BTreeMap::new(),
             list_theirs_at: Instant::now(),
             delete_at: Instant::now(),
@@ -246,10 +249,15 @@ impl Groups {
         if extent != Extent::Full && self.open.is_empty() {
             return Ok(());
         }
-        let in_use: BTreeSet<GroupId> = self.target.groups_in_use().await?.into_iter().map(|group| group.id).collect();
-        if extent == Extent::Full && Instant::now() >= self.list_theirs_at {
-            self.list_theirs().await?;
+        if extent == Extent::Full {
+            let in_use = self.target.groups_in_use().await?;
+            self.in_use = Arc::new(in_use.into_iter().map(|group| group.id).collect());
+            if Instant::now() >= self.list_theirs_at {
+                self.list_theirs().await?;
+            }
         }
+        // Members that came since the last full pass are noticed by the coordinator, who refuses then.
+        let in_use = self.in_use.clone();
         let candidates = self.candidates(mirrored, extent, &in_use, now_ms);
         let ids: Vec<GroupId> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
         let written = self.write_some(candidates, Scene { in_use: &in_use, mirrored, now_ms }).await;
