@@ -30,8 +30,8 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(8);
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// One attempt to abort: it waits for the reports of what is in flight, which are served between attempts.
 const ABORT_ATTEMPT: Duration = Duration::from_millis(50);
-/// Between two looks for delivery reports; a transaction takes some milliseconds.
-const LOOK: Duration = Duration::from_micros(200);
+/// Between two looks for delivery reports; a transaction takes some milliseconds, and every look costs a wake-up.
+const LOOK: Duration = Duration::from_micros(500);
 /// Served per look; one event reports many deliveries.
 const EVENTS_AT_ONCE: i32 = 64;
 /// How long a claim goes on trying before it says why it does not succeed. A fresh cluster needs some 10 s to create its

@@ -21,7 +21,9 @@ use crate::telemetry::metrics::PassMetrics;
 
 /// From the first commit heard of to the pass over it: others made meanwhile share its requests.
 const GATHER: Duration = Duration::from_millis(15);
-/// Pause between passes over what was heard of, for each route: each asks for the ends of all of them.
+/// Pause between passes over what was heard of: each costs two transactions of the ledger, however many groups it is over.
+const REST: Duration = Duration::from_millis(50);
+/// The same for each route, if that is longer: each pass asks for the ends of all of them.
 const REST_PER_ROUTE: Duration = Duration::from_micros(100);
 /// Pause between looks whether the mirror has passed what waits for it.
 const WAITING: Duration = Duration::from_millis(10);
@@ -33,6 +35,7 @@ pub(super) async fn keep(session: Arc<Session>) {
     let mut ticks = every(session.settings.groups_interval);
     let mut mirrored = Mirrored::default();
     let (mut record_at, mut rested_at) = (Instant::now(), Instant::now());
+    let mut recorded_at = None;
     let mut due: Option<Instant> = None;
     loop {
         if groups.has_news() {
@@ -52,7 +55,9 @@ pub(super) async fn keep(session: Arc<Session>) {
             due = None;
         }
         let outcome = groups.pass(&mirrored, extent, unix_ms()).await;
-        rested_at = Instant::now() + REST_PER_ROUTE * mirrored.routes().len() as u32;
+        if extent != Extent::Waiting {
+            rested_at = Instant::now() + REST.max(REST_PER_ROUTE * mirrored.routes().len() as u32);
+        }
         if extent != Extent::Full {
             if let Err(error) = outcome {
                 tracing::debug!(link = %session.settings.name, %error, "pass over groups that were heard of");
@@ -62,7 +67,10 @@ pub(super) async fn keep(session: Arc<Session>) {
         metrics.ended(began.elapsed(), outcome.is_ok());
         complain(&session, "group pass", outcome.err());
         if Instant::now() >= record_at && !mirrored.routes().is_empty() {
-            let outcome = record_seen(&session).await;
+            let outcome = record_seen(&session, recorded_at).await;
+            if outcome.is_ok() {
+                recorded_at = Some(began);
+            }
             complain(&session, "recording group positions", outcome.err());
             record_at = Instant::now() + OBSERVED_INTERVAL;
         }
@@ -130,10 +138,10 @@ fn trusted_map(monitor: &RouteMonitor) -> Option<RouteMap> {
     }
 }
 
-/// Keeps in the ledger what the source's groups have reached, for when it is gone.
-async fn record_seen(session: &Session) -> Result<()> {
+/// Keeps in the ledger what the source's groups have reached since, for when it is gone.
+async fn record_seen(session: &Session, since: Option<Instant>) -> Result<()> {
     let at_ms = unix_ms();
-    let (read, all_read) = session.groups.lock().expect("no panic while held").seen();
+    let (read, all_read) = session.groups.lock().expect("no panic while held").seen(since);
     let mut records = Vec::new();
     for (id, read) in read {
         // What is not told now, as while a transaction is open on it, keeps its last known position.

@@ -8,7 +8,6 @@ use crate::endpoint::Result;
 use crate::ledger::record::GroupRecord;
 use crate::ledger::{ControlKey, ControlRecord};
 use crate::metadata::groups::Groups;
-use crate::metadata::groups::group::Group;
 use crate::metadata::groups::standing::Mirrored;
 use crate::metadata::groups::wanted::gone;
 use crate::model::{GroupId, TopicPartition};
@@ -58,18 +57,18 @@ impl Groups {
     ) -> Vec<(GroupId, Vec<TopicPartition>, GroupRecord)> {
         let board = self.board.lock().expect("no panic while held");
         let mut found = Vec::new();
-        for (id, group) in &board.groups {
-            let (Some(read), Some(changed_at)) = (&group.read, group.changed_at) else { continue };
-            let is_told = group.unread.is_none() && now - changed_at >= self.rules.deletion_grace;
-            let carries = is_told && self.rules.deletions == Deletions::Carry;
-            let record = self.publisher.record(id);
-            if in_use.contains(id) || record.taken_over.is_some() || !(carries || record.resynced.is_some()) {
+        let carry = self.rules.deletions == Deletions::Carry;
+        for (id, record) in self.publisher.ledger().view().groups() {
+            if record.taken_over.is_some() || !(carry || record.resynced.is_some()) || in_use.contains(&id) {
                 continue;
             }
+            let Some(group) = board.groups.get(&id) else { continue };
+            let (Some(read), Some(changed_at)) = (&group.read, group.changed_at) else { continue };
+            let carries = carry && group.unread.is_none() && now - changed_at >= self.rules.deletion_grace;
             let gone = gone(read, &record, mirrored).map(|(_, route)| route.target.clone());
             let partitions: Vec<_> = gone.filter(|at| carries || is_leftover(&record, at)).collect();
             if !partitions.is_empty() {
-                found.push((id.clone(), partitions, (*record).clone()));
+                found.push((id, partitions, (*record).clone()));
             }
         }
         found
@@ -79,12 +78,12 @@ impl Groups {
     fn forget(&self) -> Vec<ControlRecord> {
         let mut board = self.board.lock().expect("no panic while held");
         let view = self.publisher.ledger().view();
-        let is_over = |id: &GroupId, group: &Group| {
+        let is_bare = |id: &GroupId| {
             let record = self.publisher.record(id);
-            group.gone && record.confirmed.is_empty() && record.intent.is_empty() && record.taken_over.is_none()
+            record.confirmed.is_empty() && record.intent.is_empty() && record.taken_over.is_none()
         };
-        let over: Vec<GroupId> =
-            board.groups.iter().filter(|(id, group)| is_over(id, group)).map(|(id, _)| id.clone()).collect();
+        let gone = board.groups.iter().filter(|(_, group)| group.gone).map(|(id, _)| id);
+        let over: Vec<GroupId> = gone.filter(|id| is_bare(id)).cloned().collect();
         let mut records = Vec::new();
         for id in over {
             board.groups.remove(&id);

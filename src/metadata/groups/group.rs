@@ -38,8 +38,6 @@ pub struct Group {
     pub(super) unwritten: Option<String>,
     /// Why no positions can be set for it on the target, ever.
     pub(super) conflict: Option<String>,
-    /// When its positions on the target were last looked at.
-    pub(super) verified_at: Option<Instant>,
 }
 
 impl Group {
@@ -58,7 +56,6 @@ impl Group {
             share_starts: BTreeMap::new(),
             unwritten: None,
             conflict: None,
-            verified_at: None,
         }
     }
 }
@@ -83,6 +80,8 @@ pub struct Findings {
     pub(super) seeds: bool,
     pub(super) way: Way,
     pub(super) left_out: BTreeMap<TopicPartition, Hindrance>,
+    /// Groups that an operator has taken back since the last full pass.
+    pub(super) taken_back: BTreeSet<GroupId>,
 }
 
 /// The findings, shared. Hold the lock for one look, never across an await.
@@ -95,6 +94,7 @@ impl Default for Findings {
             seeds: false,
             way: Way::Polling { why: "nothing has been read yet".into() },
             left_out: BTreeMap::new(),
+            taken_back: BTreeSet::new(),
         }
     }
 }
@@ -115,9 +115,12 @@ impl Findings {
         &self.left_out
     }
 
-    /// The positions of every group that was read, and whether all were.
-    pub fn seen(&self) -> (Vec<(GroupId, Arc<ReadOffsets>)>, bool) {
-        let read = self.groups.iter().filter_map(|(id, group)| Some((id.clone(), group.read.clone()?)));
+    /// The positions of every group that was found to stand elsewhere since then (`None`: ever), and whether all groups could
+    /// be read.
+    pub fn seen(&self, since: Option<Instant>) -> (Vec<(GroupId, Arc<ReadOffsets>)>, bool) {
+        let is_news = |group: &Group| since.is_none_or(|since| group.changed_at.is_some_and(|at| at >= since));
+        let read = self.groups.iter().filter(|(_, group)| is_news(group));
+        let read = read.filter_map(|(id, group)| Some((id.clone(), group.read.clone()?)));
         (read.collect(), self.groups.values().all(|group| group.unread.is_none()))
     }
 }

@@ -12,6 +12,7 @@ mod standing;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,15 +35,11 @@ pub use standing::{Mirrored, MirroredRoute, Standing};
 
 use publish::{Candidate, Outcome, Publisher, Scene};
 use survey::Survey;
+use turns::Turns;
 use wanted::Wanted;
 
 /// Pause between lists of all groups of the target: kinds change when somebody deletes a group and makes another.
 const TARGET_LIST_EVERY: Duration = Duration::from_secs(10);
-
-/// So many groups are looked at on the target in every full pass, and all of them within the time if there are more: an
-/// application that begins to use one is noticed by that.
-const LOOKED_AT_ONCE: usize = 500;
-const LOOKED_AT_WITHIN: Duration = Duration::from_secs(10);
 /// A source that says nothing for so long keeps nobody from seeing to the target.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Pause between looks for what the source has deleted.
@@ -109,6 +106,7 @@ pub struct Groups {
     /// The target's groups, as last listed.
     theirs: BTreeMap<GroupId, GroupInfo>,
     list_theirs_at: Instant,
+    turns: Turns,
     delete_at: Instant,
 }
 
@@ -143,6 +141,7 @@ impl Groups {
             in_use: Arc::default(),
             theirs: BTreeMap::new(),
             list_theirs_at: Instant::now(),
+            turns: Turns::new(),
             delete_at: Instant::now(),
         })
     }
@@ -258,7 +257,7 @@ impl Groups {
         }
         // Members that came since the last full pass are noticed by the coordinator, who refuses then.
         let in_use = self.in_use.clone();
-        let candidates = self.candidates(mirrored, extent, &in_use, now_ms);
+        let candidates = self.candidates(mirrored, extent, &in_use);
         let ids: Vec<GroupId> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
         let written = self.write_some(candidates, Scene { in_use: &in_use, mirrored, now_ms }).await;
         if written.is_err() {
@@ -287,10 +286,7 @@ impl Groups {
         for (id, outcome) in outcomes {
             let Some(group) = board.groups.get_mut(&id) else { continue };
             match outcome {
-                Outcome::Settled => {
-                    group.unwritten = None;
-                    group.verified_at = Some(Instant::now());
-                }
+                Outcome::Settled => group.unwritten = None,
                 Outcome::Failed(why) => {
                     group.unwritten = Some(why);
                     self.later.insert(id);
@@ -318,78 +314,43 @@ impl Groups {
 
     /// The groups to look at on the target: those that may have to move, those whose turn it is, those that an application
     /// has begun to use.
-    fn candidates(
-        &mut self,
-        mirrored: &Mirrored,
-        extent: Extent,
-        in_use: &BTreeSet<GroupId>,
-        now_ms: i64,
-    ) -> Vec<Candidate> {
+    fn candidates(&mut self, mirrored: &Mirrored, extent: Extent, in_use: &BTreeSet<GroupId>) -> Vec<Candidate> {
         let mut open = std::mem::take(&mut self.open);
-        if extent == Extent::Full {
-            open.append(&mut self.later);
-        }
         let board = self.board.clone();
         let mut board = board.lock().expect("no panic while held");
         let seeds = board.seeds;
-        let mut round = Round::of(board.groups.len());
-        let ids: Vec<GroupId> = match extent {
-            Extent::Full => board.groups.keys().cloned().collect(),
-            Extent::Heard | Extent::Waiting => open.iter().cloned().collect(),
-        };
+        // Looked at whatever is known of them.
+        let mut due = BTreeSet::new();
+        if extent == Extent::Full {
+            open.append(&mut self.later);
+            due.append(&mut board.taken_back);
+            due.extend(self.turns.next(&board.groups));
+            due.extend(in_use.iter().cloned());
+            // Their positions expire at a moment that no commit puts off.
+            due.extend(self.theirs.values().filter(|theirs| theirs.had_members).map(|theirs| theirs.id.clone()));
+        }
         let mut candidates = Vec::new();
-        for id in ids {
-            let Some(group) = board.groups.get_mut(&id) else { continue };
-            let record = self.publisher.record(&id);
+        for id in open.union(&due) {
+            let Some(group) = board.groups.get_mut(id) else { continue };
+            let record = self.publisher.record(id);
             let is_ours = group.protocol != GroupProtocol::Share && record.taken_over.is_none();
-            if !is_ours || self.see_conflict(&id, group) {
+            if !is_ours || self.see_conflict(id, group) {
                 continue;
             }
-            let has_turn = extent == Extent::Full && round.takes(group);
+            let (is_due, is_used) = (due.contains(id), in_use.contains(id));
             if group.gone {
                 // Nothing is wanted for it any more, but whether somebody uses it is looked at.
-                candidates.extend(has_turn.then(|| Candidate { id, wanted: Wanted::default() }));
-                continue;
-            }
-            let is_used = in_use.contains(&id);
-            // Its positions expire at a moment that no commit puts off.
-            let is_mortal = self.theirs.get(&id).is_some_and(|theirs| theirs.had_members);
-            let must_look = has_turn || is_used || is_mortal || self.publisher.is_due(&record, now_ms);
-            if !must_look && !open.contains(&id) {
+                candidates.extend(is_due.then(|| Candidate { id: id.clone(), wanted: Wanted::default() }));
                 continue;
             }
             let wanted = Wanted::of(group, &record, mirrored, seeds);
             if wanted.waits {
                 self.later.insert(id.clone());
             }
-            let is_due = if wanted.is_empty() { is_used } else { must_look || !wanted.is_written(&record) };
-            candidates.extend(is_due.then_some(Candidate { id, wanted }));
+            let takes = if wanted.is_empty() { is_used } else { is_due || is_used || !wanted.is_written(&record) };
+            candidates.extend(takes.then(|| Candidate { id: id.clone(), wanted }));
         }
         candidates
-    }
-}
-
-/// Who is looked at on the target in one full pass, though nothing is known to have changed.
-struct Round {
-    left: usize,
-    pause: Duration,
-}
-
-impl Round {
-    fn of(groups: usize) -> Self {
-        match groups {
-            ..=LOOKED_AT_ONCE => Self { left: LOOKED_AT_ONCE, pause: Duration::ZERO },
-            more => {
-                Self { left: LOOKED_AT_ONCE.max(more / LOOKED_AT_WITHIN.as_secs() as usize), pause: LOOKED_AT_WITHIN }
-            }
-        }
-    }
-
-    fn takes(&mut self, group: &Group) -> bool {
-        let is_overdue = group.verified_at.is_none_or(|at| at.elapsed() >= self.pause);
-        let takes = is_overdue && self.left > 0;
-        self.left -= usize::from(takes);
-        takes
     }
 }
 

@@ -91,8 +91,8 @@ impl Publisher {
         self.writer.delete_offsets(id, positions).await
     }
 
-    /// Whether what was written for a group is to be committed again soon, lest it expire.
-    pub(super) fn is_due(&self, record: &GroupRecord, now_ms: i64) -> bool {
+    /// Whether what was written for a group is to be committed again, lest it expire before the group's next turn.
+    fn is_due(&self, record: &GroupRecord, now_ms: i64) -> bool {
         let keep_ms = self.keep_every.as_millis() as i64;
         // A clock set back must not stop it.
         !record.confirmed.is_empty() && !(0..keep_ms).contains(&(now_ms - record.committed_at_ms))

@@ -57,10 +57,8 @@ pub async fn resync(
     });
     if !dry_run {
         ledger.append(vec![ControlRecord::Group(id.clone(), record)]).await.map_err(|error| error.message)?;
-        if let Some((board, _)) = known
-            && let Some(group) = board.lock().expect("no panic while held").groups.get_mut(id)
-        {
-            group.verified_at = None;
+        if let Some((board, _)) = known {
+            board.lock().expect("no panic while held").taken_back.insert(id.clone());
         }
     }
     Ok(moves)
