@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 use twinlog::endpoint::{
-    ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Protocol, Security,
+    ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Mechanism, Protocol,
+    Secret, Security,
 };
 use twinlog::ledger::record::{Desired, LeaseRecord, Rate};
 use twinlog::ledger::{Acquiring, Claimant, Clusters, ControlRecord, Ledger, ProcessIdentity, View, topics};
@@ -17,7 +18,9 @@ use twinlog::model::{LinkName, Offset, OffsetRange, TopicPartition};
 use twinlog::offsets::OffsetMap;
 use twinlog::runtime::tasks::TaskScope;
 
-use support::{Cluster, ClusterSpec, shared_target, unique};
+use support::access::User;
+use support::raw::Allow;
+use support::{Cluster, ClusterSpec, shared_target, unique, until_told};
 
 /// A ledger with its topics created, on a cluster shared with other tests.
 fn new_ledger(cluster: &Cluster) -> (LinkName, Arc<dyn LedgerStore>) {
@@ -30,7 +33,10 @@ fn new_ledger(cluster: &Cluster) -> (LinkName, Arc<dyn LedgerStore>) {
 }
 
 fn store(cluster: &Cluster, link: &LinkName) -> Arc<dyn LedgerStore> {
-    let security = Security { protocol: Protocol::Plaintext, ..Security::default() };
+    store_of(cluster, link, Security { protocol: Protocol::Plaintext, ..Security::default() })
+}
+
+fn store_of(cluster: &Cluster, link: &LinkName, security: Security) -> Arc<dyn LedgerStore> {
     let access = ClusterAccess { alias: "lyon".into(), bootstrap: cluster.bootstrap(), security };
     Arc::new(RdLedgerStore::new(access, link))
 }
@@ -125,6 +131,32 @@ async fn a_topic_that_does_not_exist_is_named() {
     let error = follower.next().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::UnknownTopic, "{error}");
     assert!(error.message.contains(&format!("__twinlog.{link}.control")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_see_the_ledger_is_told_and_reads_it_once_the_right_is_given() {
+    let users = vec![User::new("admin", "root-pw"), User::new("reader", "reader-pw")];
+    let security = support::Security::SaslSsl(users);
+    let cluster = Cluster::start(ClusterSpec { security, ..ClusterSpec::default() });
+    let (link, _) = new_ledger(&cluster);
+    let security = Security {
+        protocol: Protocol::SaslSsl,
+        ca: Some(cluster.certificates().unwrap().ca.clone()),
+        mechanism: Some(Mechanism::ScramSha512),
+        username: Some("reader".into()),
+        password: Some(Secret::new("reader-pw")),
+    };
+    let store = store_of(&cluster, &link, security);
+    let topic = format!("__twinlog.{link}.control");
+    let error = store.follow(LedgerTopic::Control).await.unwrap().next().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied, "{error}");
+    assert!(error.message.contains(&topic) && error.message.contains("lyon"), "{error}");
+    let right = Allow { principal: "User:reader", resource: 2, name: &topic, prefixed: false, operation: 3 };
+    cluster.client().allow(&[right]).unwrap();
+    let event = until_told(Duration::from_secs(60), "the right is in force", async || {
+        store.follow(LedgerTopic::Control).await.unwrap().next().await
+    });
+    assert_eq!(event.await, LedgerEvent::CaughtUp, "nothing was written yet");
 }
 
 #[tokio::test(flavor = "multi_thread")]

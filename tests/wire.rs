@@ -3,14 +3,14 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::access::User;
 use support::batch::{Batch, Codec};
 use support::cluster::OLDER;
 use support::raw::{Allow, Client};
 use support::record::Record;
-use support::{Cluster, ClusterSpec, shared_source, unique, until};
+use support::{Cluster, ClusterSpec, shared_source, unique, until, until_told};
 use twinlog::endpoint::{
     Catalog, ConfigChange, ConfigOrigin, ErrorKind, GroupReader, Mechanism, PointReader, Protocol, Secret, Security,
     TopicAdmin, TopicSpec, View,
@@ -53,34 +53,31 @@ async fn topics_are_created_seen_grown_and_changed(cluster: &Cluster) {
 
     let unknown = TopicName::from(unique("never"));
     // Metadata follow the controller with a delay.
-    let deadline = Instant::now() + SOON;
-    let info = loop {
+    let info = until_told(SOON, "three partitions", async || {
         let mut told = lyon.describe_topics(&[topic.clone(), unknown.clone()]).await;
         assert_eq!(told.pop().unwrap().unwrap_err().kind, ErrorKind::UnknownTopic);
         match told.pop().unwrap() {
-            Ok(info) if info.partitions.len() == 3 => break info,
-            other => assert!(Instant::now() < deadline, "{other:?}"),
+            Ok(info) if info.partitions.len() == 3 => Ok(info),
+            other => Err(other),
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    })
+    .await;
     assert!(info.id.is_some() && !info.internal && info.partitions.iter().all(|p| p.replicas == 1), "{info:?}");
     let listed = lyon.topics().await.unwrap();
     assert_eq!(listed.iter().find(|t| t.name == topic).map(|t| t.id), Some(info.id));
     assert!(listed.iter().all(|t| t.name != unknown));
 
-    let deadline = Instant::now() + SOON;
-    loop {
+    let size = until_told(SOON, "the changed settings", async || {
         let mut told = lyon.topic_configs(&[unknown.clone(), topic.clone()]).await;
-        let configs = told.pop().unwrap().unwrap();
+        let mut configs = told.pop().unwrap().unwrap();
         assert_eq!(told.pop().unwrap().unwrap_err().kind, ErrorKind::UnknownTopic);
-        let (size, retention) = (&configs["max.message.bytes"], &configs["retention.ms"]);
-        if size.value.as_deref() == Some("2000000") && retention.origin == ConfigOrigin::Inherited {
-            assert_eq!(size.origin, ConfigOrigin::Topic);
-            break;
-        }
-        assert!(Instant::now() < deadline, "{configs:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        let size = configs.remove("max.message.bytes").unwrap();
+        let is_changed = size.value.as_deref() == Some("2000000");
+        let is_as_told = is_changed && configs["retention.ms"].origin == ConfigOrigin::Inherited;
+        if is_as_told { Ok(size) } else { Err((size, configs)) }
+    })
+    .await;
+    assert_eq!(size.origin, ConfigOrigin::Topic);
 
     let told = lyon.cluster().await.unwrap();
     assert_eq!((told.id.as_str(), told.brokers), (cluster.id(), 1));
@@ -120,11 +117,11 @@ async fn ends_tell_open_transactions_and_deleted_records(cluster: &Cluster) {
     assert_eq!(told[2].as_ref().unwrap_err().kind, ErrorKind::UnknownTopic);
     assert_eq!(told[1].as_ref().unwrap().leader_epoch, LeaderEpoch(0));
     transaction.commit().unwrap();
-    let deadline = Instant::now() + SOON;
-    while lyon.bounds(std::slice::from_ref(&at)).await[0].as_ref().unwrap().last_stable != Offset(12) {
-        assert!(Instant::now() < deadline, "the marker is not stable");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told(SOON, "the marker is stable", async || {
+        let bounds = lyon.bounds(std::slice::from_ref(&at)).await.remove(0).unwrap();
+        if bounds.last_stable == Offset(12) { Ok(()) } else { Err(bounds) }
+    })
+    .await;
 
     let end = lyon.epoch_end(&at, LeaderEpoch(0)).await.unwrap();
     assert_eq!((end.epoch, end.end), (LeaderEpoch(0), Offset(12)));
@@ -251,11 +248,8 @@ async fn a_secured_cluster_is_entered_with_trust_a_password_and_rights_and_refus
     assert!(reader.topics().await.unwrap().is_empty());
     let principal = "User:reader";
     client.allow(&[Allow { principal, resource: 2, name: &topic, prefixed: false, operation: 8 }]).unwrap();
-    let deadline = Instant::now() + SOON;
-    while reader.describe_topics(std::slice::from_ref(&name)).await[0].is_err() {
-        assert!(Instant::now() < deadline, "the right is not in force");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let describe = async || reader.describe_topics(std::slice::from_ref(&name)).await.remove(0);
+    until_told(SOON, "the right is in force", describe).await;
     let missing = |refused: twinlog::endpoint::Error, right: &str| {
         assert_eq!(refused.kind, ErrorKind::Denied, "{refused}");
         let right = format!("{right} {topic}");
@@ -279,16 +273,13 @@ async fn killed_and_frozen_brokers_are_routed_around_and_found_again() {
     let lyon = wire_of(&cluster);
     let all: Vec<TopicPartition> = (0..6).map(|p| TopicPartition::new(&topic, p)).collect();
     let settled = async |what: &str| {
-        let deadline = Instant::now() + SOON;
-        loop {
+        let bounds = async || {
             let told = lyon.bounds(&all).await;
-            if told.iter().all(|t| t.is_ok()) {
-                return;
-            }
             let passing = told.iter().filter_map(|t| t.as_ref().err()).all(|e| e.is_retryable());
-            assert!(passing && Instant::now() < deadline, "{what}: {told:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            assert!(passing, "{what}: {told:?}");
+            if told.iter().all(|t| t.is_ok()) { Ok(()) } else { Err(told) }
+        };
+        until_told(SOON, what, bounds).await;
     };
     settled("all up").await;
     let before = lyon.leader(&all[0]).await.unwrap();
@@ -298,11 +289,7 @@ async fn killed_and_frozen_brokers_are_routed_around_and_found_again() {
     let after = lyon.leader(&all[0]).await.unwrap();
     assert!(after.broker_id != killed && after.epoch > before.epoch, "{before:?} {after:?}");
     cluster.broker(killed).restart();
-    let deadline = Instant::now() + SOON;
-    while lyon.broker(killed).await.is_err() {
-        assert!(Instant::now() < deadline, "broker {killed} is not found again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_told(SOON, "the killed broker is found again", async || lyon.broker(killed).await).await;
     settled("all up again").await;
 
     let frozen = lyon.leader(&all[1]).await.unwrap().broker_id;

@@ -12,7 +12,7 @@ use support::batch::{Batch, Codec};
 use support::cluster::OLDER;
 use support::raw::Client;
 use support::record::Record;
-use support::{Cluster, ClusterSpec, shared_source, unique, until};
+use support::{Cluster, ClusterSpec, shared_source, unique, until, until_told};
 use twinlog::endpoint::{
     CommittedOffset, ErrorKind, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, ReadOffsets, Security,
 };
@@ -45,11 +45,12 @@ async fn positions_travel_byte_for_byte(cluster: &Cluster) {
         (TopicPartition::new(&topic, 2), position(0, "")),
     ]);
     // The coordinator's own topic may have to be made first.
-    let deadline = Instant::now() + SOON;
-    while let Err(error) = lyon.commit_offsets(&group, &offsets).await {
-        assert!(error.is_retryable() && Instant::now() < deadline, "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_told(SOON, "the coordinator takes commits", async || {
+        let outcome = lyon.commit_offsets(&group, &offsets).await;
+        assert!(outcome.as_ref().err().is_none_or(|error| error.is_retryable()), "{outcome:?}");
+        outcome
+    })
+    .await;
     let told = lyon.group_offsets(&[nobody.clone(), group.clone()]).await;
     assert_eq!(told[0].as_ref().unwrap(), &ReadOffsets::default());
     assert_eq!(told[1].as_ref().unwrap().offsets, offsets);
@@ -136,15 +137,12 @@ async fn members_are_assigned_what_they_read_until_they_go(cluster: &Cluster, pr
     assert!(told[0].as_ref().unwrap().is_empty());
     assert_eq!(told[1].as_ref().unwrap(), &places(&topic, 0..3), "{protocol}");
     drop(member);
-    let deadline = Instant::now() + SOON;
-    loop {
-        match &lyon.assignments(&asked).await[1] {
-            Ok(told) if told.is_empty() => return,
-            Err(error) if !error.is_retryable() => panic!("{protocol}: {error}"),
-            other => assert!(Instant::now() < deadline, "{protocol}: {other:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told(SOON, "nothing is assigned", async || match lyon.assignments(&asked).await.remove(1) {
+        Ok(told) if told.is_empty() => Ok(()),
+        Err(error) if !error.is_retryable() => panic!("{protocol}: {error}"),
+        other => Err((protocol, other)),
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,16 +238,17 @@ async fn positions_are_set_in_whatever_group_is_empty_but_never_in_share_groups(
     let worker = member(shared_source(), &consumer, "consumer", &topic, 1);
     assert_eq!(set(consumer.as_str()).await, ((GroupProtocol::Consumer, true), busy));
     drop(worker);
-    let deadline = Instant::now() + SOON;
-    while lyon.groups_in_use().await.unwrap().iter().any(|g| g.id == consumer) {
-        assert!(Instant::now() < deadline, "the group is not empty");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told(SOON, "the group is empty", async || {
+        let in_use = lyon.groups_in_use().await.unwrap();
+        if in_use.iter().any(|g| g.id == consumer) { Err(in_use) } else { Ok(()) }
+    })
+    .await;
     for _ in 0..2 {
         // It stays what it is.
         assert_eq!(set(consumer.as_str()).await, ((GroupProtocol::Consumer, false), Ok(())));
     }
 }
+
 #[tokio::test(flavor = "multi_thread")]
 async fn positions_in_an_open_transaction_are_not_shown() {
     let (client, topic) = (shared_source().client(), unique("pending"));
@@ -275,15 +274,13 @@ async fn positions_in_an_open_transaction_are_not_shown() {
     let pending = ReadOffsets { pending: [place.clone()].into(), ..ReadOffsets::default() };
     assert_eq!(told[0].as_ref().unwrap(), &pending);
     rdkafka::producer::Producer::commit_transaction(&producer, SOON).unwrap();
-    let deadline = Instant::now() + SOON;
-    loop {
-        match &lyon.group_offsets(std::slice::from_ref(&group)).await[0] {
-            // Left out while the transaction's marker is under way, told from then on.
-            Ok(told) if told.offsets.get(&place).is_some_and(|told| told.offset == Offset(5)) => break,
-            other => assert!(Instant::now() < deadline, "{other:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told(SOON, "the position is told", async || {
+        let told = lyon.group_offsets(std::slice::from_ref(&group)).await.remove(0);
+        // Left out while the transaction's marker is under way, told from then on.
+        let is_told = |told: &ReadOffsets| told.offsets.get(&place).is_some_and(|told| told.offset == Offset(5));
+        if told.as_ref().is_ok_and(is_told) { Ok(()) } else { Err(told) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

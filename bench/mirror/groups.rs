@@ -26,6 +26,7 @@ pub fn run(bench: &Bench) {
         "pid",
         "of a core, nothing commits",
         "of a core, 4 groups commit at a time",
+        "of a core, each commits once a minute",
         "peak memory",
         "commit → target p50 / p99",
         "start → all followed",
@@ -37,7 +38,7 @@ pub fn run(bench: &Bench) {
     println!("{table}");
 }
 
-fn measure(bench: &Bench, groups: usize) -> [String; 8] {
+fn measure(bench: &Bench, groups: usize) -> [String; 9] {
     let (topic, stem) = (unique("followed"), unique("group"));
     let filled = Payload::new(Codec::Lz4).fill(&bench.source, &topic, PARTITIONS, 20_000);
     let name = |n: usize| format!("{stem}-{n}");
@@ -64,6 +65,7 @@ fn measure(bench: &Bench, groups: usize) -> [String; 8] {
     let quiet = share(&mut || thread::sleep(MEASURED));
     let mut delays = Vec::new();
     let busy = share(&mut || delays = watch(bench, groups, &name, &topic, &copy));
+    let paced = share(&mut || commit_in_turn(bench, groups, &name, &topic));
     let (_, peak) = usage::memory(pid);
     drop(mirror);
     forget(target, &copy);
@@ -74,6 +76,7 @@ fn measure(bench: &Bench, groups: usize) -> [String; 8] {
         pid.to_string(),
         format!("{quiet:.1} %"),
         format!("{busy:.1} %"),
+        format!("{paced:.1} %"),
         format!("{} MiB", peak >> 20),
         format!("{} / {} ms", ms(50), ms(99)),
         format!("{:.1} s", all_followed.as_secs_f64()),
@@ -105,6 +108,21 @@ fn watch(bench: &Bench, groups: usize, name: &(dyn Fn(usize) -> String + Sync), 
         let watchers: Vec<_> = (0..WATCHERS).map(|w| scope.spawn(move || watcher(w))).collect();
         watchers.into_iter().flat_map(|w| w.join().expect("the watcher does not fail")).collect()
     })
+}
+
+/// One group after the other commits, evenly, so that all would have within a minute.
+fn commit_in_turn(bench: &Bench, groups: usize, name: &dyn Fn(usize) -> String, topic: &str) {
+    let (began, pause) = (Instant::now(), Duration::from_secs(60) / groups as u32);
+    for n in 0..groups {
+        let due = began + pause * n as u32;
+        if due - began >= MEASURED {
+            break;
+        }
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let at: Vec<_> = (0..PARTITIONS).map(|p| (topic, p, 500)).collect();
+        bench.source.client().commit_offsets(&name(n), &at, "").expect("the commit is accepted");
+    }
+    assert!(began.elapsed() < MEASURED * 11 / 10, "the source takes no such rate: {:?}", began.elapsed());
 }
 
 /// Commits one offset in all partitions for the first `count` groups.

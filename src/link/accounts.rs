@@ -20,7 +20,7 @@ pub(super) fn summary(session: &Session) -> GroupsReport {
     let mut summary = GroupsReport::default();
     for state in states(session) {
         *summary.verdicts.entry(state.verdict.words().to_owned()).or_default() += 1;
-        if let Some(cost) = state.cost().filter(|_| state.verdict.is_ours()) {
+        if let Some(cost) = state.cost() {
             summary.cost.re_read_records += cost.re_read;
             summary.cost.skip_records += cost.skip;
             summary.cost.at_risk_records += cost.at_risk;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::batch::Record;
 use crate::endpoint::memory::{Call, MemoryCluster};
-use crate::endpoint::{ErrorKind, TopicAdmin};
+use crate::endpoint::{CommitFeed, CommitTail, ErrorKind, TopicAdmin};
 use crate::metadata::groups::GroupRules;
 use crate::metadata::topics::TopicRules;
 use crate::model::{HaltReason, PartitionState};
@@ -61,6 +62,10 @@ impl Twin {
     }
 
     fn run(&self) -> Running {
+        self.run_hearing_by(Arc::new(self.source.clone()))
+    }
+
+    fn run_hearing_by(&self, commits: Arc<dyn CommitFeed>) -> Running {
         let everything = || Selection::new(&[".*".to_owned()], &[]).expect("a valid pattern");
         let topics = TopicRules {
             selection: everything(),
@@ -95,7 +100,7 @@ impl Twin {
             records: from.clone(),
             points: from.clone(),
             groups: from.clone(),
-            commits: from.clone(),
+            commits,
             ledgers: from,
         };
         let target = self.target_side();
@@ -303,5 +308,31 @@ async fn a_link_that_starts_without_its_source_keeps_positions_and_goes_on_when_
     running.stop().await;
     let running = twin.run();
     until("it stands in again", || running.state().starts_with("waiting for the source")).await;
+    running.stop().await;
+}
+
+/// A bug that shows once, in the timer of the groups.
+struct Buggy {
+    feed: MemoryCluster,
+    has_shown: AtomicBool,
+}
+
+impl CommitFeed for Buggy {
+    fn listen(&self, from: &[(i32, Offset)]) -> crate::endpoint::Result<Box<dyn CommitTail>> {
+        assert!(self.has_shown.swap(true, Ordering::Relaxed), "a bug (as this test wishes)");
+        self.feed.listen(from)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_panics_ends_its_session_and_another_begins() {
+    let twin = Twin::new();
+    twin.produce(0, 0..10);
+    twin.source.commit("billing", &at(0), Offset(3));
+    let running = twin.run_hearing_by(Arc::new(Buggy { feed: twin.source.clone(), has_shown: AtomicBool::new(false) }));
+    until("the groups are followed", || running.link.report().groups.way.starts_with("following")).await;
+    twin.produce(0, 10..20);
+    running.copied(0, 20).await;
+    assert_eq!(twin.arrived(0), 20);
     running.stop().await;
 }

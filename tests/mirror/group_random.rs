@@ -1,12 +1,12 @@
 //! Chance with a seed: consumers of both protocols come and go, positions are reset, moved in transactions and moved on the
-//! target, topics grow, Twinlog dies. In the end every position is exact, or the group's verdict says why it is not.
+//! target and handed back, topics grow, Twinlog dies. In the end every position is exact, or the group's verdict says why it is not.
 
 use std::time::Instant;
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::group_bed::{positions, told};
+use super::group_bed::{positions, resync, told};
 use super::member::{Commits, Member, Protocol};
 use super::*;
 use crate::support::load::{Load, LoadSpec};
@@ -15,6 +15,8 @@ use crate::support::raw::Failure;
 use crate::support::{dice, shared_pair, until};
 
 const GROUPS: usize = 6;
+/// The last of them, which somebody commits for on the target too: the others must be exact in the end.
+const TOUCHED: usize = 2;
 /// Partitions that are written from the start; the others come later and stay empty.
 const WRITTEN: i32 = 2;
 const MOST_PARTITIONS: i32 = 6;
@@ -24,7 +26,7 @@ struct Actor {
     group: String,
     protocol: Protocol,
     members: Vec<Member>,
-    /// Somebody has committed or been a member on the target.
+    /// Somebody has committed on the target since it was last handed back.
     touched: bool,
 }
 
@@ -52,8 +54,9 @@ impl Play<'_> {
                 self.source.client().create_partitions(self.topic, partitions + 1).unwrap();
                 "growth"
             }
-            90..92 => self.commits_on_the_target(who),
-            92..98 => self.twinlog_dies(),
+            90..92 => self.commits_on_the_target(GROUPS - 1 - who % TOUCHED),
+            92..94 => self.hands_back(GROUPS - 1 - who % TOUCHED),
+            94..98 => self.twinlog_dies(),
             _ => "nothing",
         };
         *self.done.entry(what).or_default() += 1;
@@ -71,7 +74,7 @@ impl Play<'_> {
     fn leaves(&mut self, who: usize) -> &'static str {
         if let Some(member) = self.actors[who].members.pop() {
             // With a last commit, or like one that has died.
-            if self.dice.random_bool(0.7) { drop(member.leave()) } else { drop(member) }
+            if self.dice.random_bool(0.7) { member.leave_amid_others() } else { drop(member) }
         }
         "leave"
     }
@@ -121,6 +124,17 @@ impl Play<'_> {
         "takeover"
     }
 
+    fn hands_back(&mut self, who: usize) -> &'static str {
+        let actor = &mut self.actors[who];
+        // Refused while it is not noticed yet, or not taken over at all, or while Twinlog starts.
+        if resync(self.mirror, &actor.group, &[]).status.success() {
+            actor.touched = false;
+            "handed back"
+        } else {
+            "not handed back"
+        }
+    }
+
     fn twinlog_dies(&mut self) -> &'static str {
         self.mirror.kill9();
         self.mirror.start();
@@ -160,7 +174,7 @@ fn after_anything_that_chance_does_every_position_is_exact_or_its_verdict_says_w
     }
     println!("done: {:?}", play.done);
     for actor in &mut play.actors {
-        actor.members.drain(..).for_each(|member| drop(member.leave()));
+        actor.members.drain(..).for_each(Member::leave_amid_others);
     }
     load.stop();
     twins(source, target, &topic).settle(2 * SOON);

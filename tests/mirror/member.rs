@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::support::record::Record;
 
@@ -58,7 +60,7 @@ pub struct Membership<'a> {
 /// A member that runs; dropped, it leaves the group without another commit.
 pub struct Member {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<KafkaResult<()>>>,
 }
 
 struct Shared {
@@ -141,19 +143,27 @@ impl Member {
     }
 
     /// Leaves the group, with a last commit if it makes any by itself; the ids it has read, in order.
+    #[track_caller]
     pub fn leave(mut self) -> Vec<u64> {
-        self.shared.leave_committed.store(self.shared.commits == Commits::Always, Ordering::Relaxed);
-        self.end();
+        self.end_committed().expect("the last commit is accepted");
         std::mem::take(&mut self.shared.ids())
     }
 
-    fn end(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            eprintln!("a member panicked");
+    /// The same, when the group may be in the middle of anything: the last commit may fail then.
+    pub fn leave_amid_others(mut self) {
+        if let Err(error) = self.end_committed() {
+            println!("a member's last commit failed: {error}");
         }
+    }
+
+    fn end_committed(&mut self) -> KafkaResult<()> {
+        self.shared.leave_committed.store(self.shared.commits == Commits::Always, Ordering::Relaxed);
+        self.end().expect("a member does not panic")
+    }
+
+    fn end(&mut self) -> thread::Result<KafkaResult<()>> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.thread.take().map_or(Ok(Ok(())), JoinHandle::join)
     }
 }
 
@@ -171,7 +181,9 @@ fn settings(bootstrap: &str, group: &str) -> ClientConfig {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.end();
+        if self.end().is_err() {
+            eprintln!("a member panicked");
+        }
     }
 }
 
@@ -180,7 +192,7 @@ impl Shared {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, consumer: &BaseConsumer) {
+    fn work(&self, consumer: &BaseConsumer) -> KafkaResult<()> {
         let mut uncommitted = 0;
         while !self.stop.load(Ordering::Relaxed) {
             // Read before polling: a commit covers at least what had been read when it was asked for.
@@ -203,11 +215,11 @@ impl Shared {
         if self.leave_committed.load(Ordering::Relaxed) {
             match consumer.commit_consumer_state(CommitMode::Sync) {
                 // Nothing read since the last commit.
-                Ok(())
-                | Err(rdkafka::error::KafkaError::ConsumerCommit(rdkafka::types::RDKafkaErrorCode::NoOffset)) => {}
-                Err(error) => panic!("the last commit failed: {error}"),
+                Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+                outcome => return outcome,
             }
         }
+        Ok(())
     }
 
     fn read(&self, consumer: &BaseConsumer, message: &BorrowedMessage<'_>) {

@@ -60,6 +60,7 @@ async fn leaders_that_die_and_replicas_that_lag_cost_no_record() {
         until(Duration::from_secs(60), "records move", || end(0) > before + 300 || copies[0].is_finished());
         let broker = cluster.broker(victim);
         if victim == 2 {
+            // Longer than its session of 4 s with the controller: meanwhile others lead its partitions.
             broker.pause();
             tokio::time::sleep(Duration::from_secs(6)).await;
             broker.resume();

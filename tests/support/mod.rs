@@ -20,6 +20,7 @@ pub mod scratch;
 pub mod twinlog;
 pub mod view;
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,19 @@ pub fn until_some<T>(within: Duration, what: &str, mut value: impl FnMut() -> Op
         }
         assert!(Instant::now() < deadline, "not within {within:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits for what an asynchronous question answers, asking every 20 ms; panics with `what` and the last answer that was
+/// not it when `within` has passed.
+pub async fn until_told<T, E: Debug>(within: Duration, what: &str, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        match ask().await {
+            Ok(told) => return told,
+            Err(other) => assert!(Instant::now() < deadline, "not within {within:?}: {what}: {other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
