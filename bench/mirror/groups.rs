@@ -33,7 +33,7 @@ pub fn run(bench: &Bench) {
         "goal",
     ]);
     for groups in GROUPS {
-        table.row(measure(bench, groups));
+        (0..bench.options.rounds).for_each(|_| table.row(measure(bench, groups)));
     }
     println!("{table}");
 }
