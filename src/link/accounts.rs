@@ -39,9 +39,7 @@ pub(super) fn summary(session: &Session) -> GroupsReport {
 fn states(session: &Session) -> Vec<GroupState> {
     let (mirrored, view) = (routes(session), session.ledger.view());
     let findings = session.groups.lock().expect("no panic while held");
-    let states =
-        findings.groups().map(|(id, group)| account(id, group, &view.group(id).unwrap_or_default(), &mirrored));
-    states.collect()
+    findings.groups().map(|(id, group)| account(id, group, &findings.record(id, view), &mirrored)).collect()
 }
 
 fn group(state: &GroupState, left_out: &[String]) -> GroupReport {

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 use crate::endpoint::{GroupProtocol, ReadOffsets};
+use crate::ledger::View;
+use crate::ledger::record::GroupRecord;
 use crate::model::{GroupId, Offset, TopicPartition};
 use crate::policy::cut::Hindrance;
 
@@ -80,6 +82,8 @@ pub struct Findings {
     pub(super) seeds: bool,
     pub(super) way: Way,
     pub(super) left_out: BTreeMap<TopicPartition, Hindrance>,
+    /// What was written for groups, where the ledger does not say it yet.
+    pub(super) unconfirmed: BTreeMap<GroupId, Arc<GroupRecord>>,
     /// Groups that an operator has taken back since the last full pass.
     pub(super) taken_back: BTreeSet<GroupId>,
 }
@@ -94,6 +98,7 @@ impl Default for Findings {
             seeds: false,
             way: Way::Polling { why: "nothing has been read yet".into() },
             left_out: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
             taken_back: BTreeSet::new(),
         }
     }
@@ -103,6 +108,11 @@ impl Findings {
     /// All groups, in order.
     pub fn groups(&self) -> impl Iterator<Item = (&GroupId, &Group)> {
         self.groups.iter()
+    }
+
+    /// What was written for a group.
+    pub fn record(&self, id: &GroupId, view: &View) -> Arc<GroupRecord> {
+        self.unconfirmed.get(id).cloned().or_else(|| view.group(id)).unwrap_or_default()
     }
 
     /// How the source's commits are learnt of.

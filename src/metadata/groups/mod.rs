@@ -107,6 +107,10 @@ pub struct Groups {
     theirs: BTreeMap<GroupId, GroupInfo>,
     list_theirs_at: Instant,
     turns: Turns,
+    /// Those of the target's groups whose positions expire at a moment that no commit puts off: they have turns of their
+    /// own, so that a few of them wait for nobody.
+    mortal: BTreeMap<GroupId, ()>,
+    mortal_turns: Turns,
     delete_at: Instant,
 }
 
@@ -142,6 +146,8 @@ impl Groups {
             theirs: BTreeMap::new(),
             list_theirs_at: Instant::now(),
             turns: Turns::new(),
+            mortal: BTreeMap::new(),
+            mortal_turns: Turns::new(),
             delete_at: Instant::now(),
         })
     }
@@ -264,9 +270,13 @@ impl Groups {
             self.later.extend(ids);
         }
         written?;
-        if extent == Extent::Full && Instant::now() >= self.delete_at {
-            self.delete_at = Instant::now() + DELETE_EVERY;
-            self.see_to_deletions(&in_use, mirrored).await?;
+        if extent == Extent::Full {
+            self.publisher.confirm().await?;
+            self.board.lock().expect("no panic while held").unconfirmed.clear();
+            if Instant::now() >= self.delete_at {
+                self.delete_at = Instant::now() + DELETE_EVERY;
+                self.see_to_deletions(&in_use, mirrored).await?;
+            }
         }
         Ok(())
     }
@@ -281,9 +291,10 @@ impl Groups {
         if candidates.is_empty() {
             return Ok(());
         }
-        let outcomes = self.publisher.publish(candidates, scene).await?;
+        let outcomes = self.publisher.publish(candidates, scene).await;
         let mut board = self.board.lock().expect("no panic while held");
-        for (id, outcome) in outcomes {
+        board.unconfirmed.clone_from(self.publisher.unconfirmed());
+        for (id, outcome) in outcomes? {
             let Some(group) = board.groups.get_mut(&id) else { continue };
             match outcome {
                 Outcome::Settled => group.unwritten = None,
@@ -298,6 +309,8 @@ impl Groups {
 
     async fn list_theirs(&mut self) -> Result<()> {
         self.theirs = self.target.groups().await?.into_iter().map(|group| (group.id.clone(), group)).collect();
+        let mortal = self.theirs.values().filter(|group| group.had_members);
+        self.mortal = mortal.map(|group| (group.id.clone(), ())).collect();
         self.list_theirs_at = Instant::now() + TARGET_LIST_EVERY;
         Ok(())
     }
@@ -326,8 +339,7 @@ impl Groups {
             due.append(&mut board.taken_back);
             due.extend(self.turns.next(&board.groups));
             due.extend(in_use.iter().cloned());
-            // Their positions expire at a moment that no commit puts off.
-            due.extend(self.theirs.values().filter(|theirs| theirs.had_members).map(|theirs| theirs.id.clone()));
+            due.extend(self.mortal_turns.next(&self.mortal));
         }
         let mut candidates = Vec::new();
         for id in open.union(&due) {

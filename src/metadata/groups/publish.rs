@@ -1,7 +1,7 @@
 //! The target side: whose a group is there, and our positions for it, kept in the ledger as *intent* before a commit and
-//! *confirmed* after it, so that after a crash our own writes are not mistaken for an application's.
+//! *confirmed* some time after it, so that after a crash our own writes are not mistaken for an application's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ pub(super) struct Publisher {
     ledger: Ledger,
     /// Unchanged positions are committed again after this long, so that they never expire.
     keep_every: Duration,
+    /// What the target has taken and the ledger does not say yet. It is written with the next intents: a transaction of
+    /// its own would cost every commit as much again. Lost in a crash, it is found by its intent.
+    unconfirmed: BTreeMap<GroupId, Arc<GroupRecord>>,
 }
 
 /// What candidates are held against.
@@ -73,12 +76,35 @@ impl Publisher {
     ) -> Result<Self> {
         let retention = writer.offsets_retention().await?;
         let keep_every = (retention / KEEPS_PER_RETENTION).min(KEEP_LONGEST);
-        Ok(Self { target, writer, ledger, keep_every })
+        Ok(Self { target, writer, ledger, keep_every, unconfirmed: BTreeMap::new() })
     }
 
     /// What was written for a group.
     pub(super) fn record(&self, id: &GroupId) -> Arc<GroupRecord> {
-        self.ledger.view().group(id).unwrap_or_default()
+        self.unconfirmed.get(id).cloned().or_else(|| self.ledger.view().group(id)).unwrap_or_default()
+    }
+
+    /// The records that the ledger does not have yet.
+    pub(super) fn unconfirmed(&self) -> &BTreeMap<GroupId, Arc<GroupRecord>> {
+        &self.unconfirmed
+    }
+
+    /// Makes the ledger say what the target has taken.
+    pub(super) async fn confirm(&mut self) -> Result<()> {
+        self.append(BTreeMap::new()).await
+    }
+
+    /// Makes records durable, and with them what is not confirmed yet.
+    async fn append(&mut self, records: BTreeMap<GroupId, GroupRecord>) -> Result<()> {
+        let unconfirmed = self.unconfirmed.iter().filter(|(id, _)| !records.contains_key(*id));
+        let unconfirmed = unconfirmed.map(|(id, record)| (id.clone(), (**record).clone()));
+        let all = unconfirmed.collect::<Vec<_>>().into_iter().chain(records);
+        let all: Vec<_> = all.map(|(id, record)| ControlRecord::Group(id, record)).collect();
+        if !all.is_empty() {
+            self.ledger.append(all).await?;
+            self.unconfirmed.clear();
+        }
+        Ok(())
     }
 
     /// Where that is kept.
@@ -101,13 +127,13 @@ impl Publisher {
     /// Looks at the candidates on the target, latches those that an application uses, and commits what is wanted for the
     /// others. An error means that nothing could be learnt or recorded; what fails for one group is its own outcome.
     pub(super) async fn publish(
-        &self,
+        &mut self,
         candidates: Vec<Candidate>,
         scene: Scene<'_>,
     ) -> Result<Vec<(GroupId, Outcome)>> {
         let ids: Vec<GroupId> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
         let current = self.target.group_offsets(&ids).await;
-        let (mut outcomes, mut commits, mut records) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut outcomes, mut commits, mut records) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (Candidate { id, wanted }, current) in candidates.into_iter().zip(current) {
             let mut record = (*self.record(&id)).clone();
             let current = match current {
@@ -126,7 +152,7 @@ impl Publisher {
             match self.judge(&id, &wanted, &record, &current, (&theirs, pending), scene) {
                 Judgement::TakenOver(why) => {
                     record.taken_over = Some(TakenOver { at_ms: scene.now_ms, why });
-                    records.push(ControlRecord::Group(id.clone(), record));
+                    records.insert(id.clone(), record);
                     outcomes.push((id, Outcome::Settled));
                 }
                 Judgement::Settled => {
@@ -135,7 +161,8 @@ impl Publisher {
                         record.confirmed.extend(theirs);
                         record.intent.clear();
                         record.metadata = wanted.texts();
-                        records.push(ControlRecord::Group(id.clone(), record));
+                        record.seeded = wanted.seeded;
+                        records.insert(id.clone(), record);
                     }
                     outcomes.push((id, Outcome::Settled));
                 }
@@ -143,13 +170,13 @@ impl Publisher {
                     // What the target holds was found to be ours, perhaps by an intent that the next one replaces.
                     record.confirmed.extend(theirs);
                     record.intent.clone_from(&positions);
-                    records.push(ControlRecord::Group(id.clone(), record.clone()));
+                    records.insert(id.clone(), record.clone());
                     commits.push(Commit { id, wanted, positions, record });
                 }
             }
         }
         if !records.is_empty() {
-            self.ledger.append(records).await?;
+            self.append(records).await?;
         }
         outcomes.extend(self.commit(commits, scene.now_ms).await?);
         Ok(outcomes)
@@ -194,7 +221,7 @@ impl Publisher {
         if positions.is_empty() { Judgement::Settled } else { Judgement::Commit(positions) }
     }
 
-    async fn commit(&self, commits: Vec<Commit>, now_ms: i64) -> Result<Vec<(GroupId, Outcome)>> {
+    async fn commit(&mut self, commits: Vec<Commit>, now_ms: i64) -> Result<Vec<(GroupId, Outcome)>> {
         let (writer, lease) = (&self.writer, self.ledger.lease());
         let ended: Vec<_> = stream::iter(commits)
             .map(|commit| async move {
@@ -210,7 +237,7 @@ impl Publisher {
             .buffer_unordered(COMMITS_AT_ONCE)
             .collect()
             .await;
-        let (mut outcomes, mut records) = (Vec::with_capacity(ended.len()), Vec::new());
+        let (mut outcomes, mut latched) = (Vec::with_capacity(ended.len()), BTreeMap::new());
         for (commit, outcome) in ended {
             let Commit { id, wanted, positions, mut record } = commit;
             let outcome = match outcome {
@@ -223,23 +250,21 @@ impl Publisher {
                     record.metadata = wanted.texts();
                     record.seeded = wanted.seeded;
                     record.intent.clear();
+                    self.unconfirmed.insert(id.clone(), Arc::new(record));
                     Outcome::Settled
                 }
                 Err(error) if error.kind == ErrorKind::GroupBusy => {
                     let why = "it has members on the target".into();
                     record.taken_over = Some(TakenOver { at_ms: now_ms, why });
+                    latched.insert(id.clone(), record);
                     Outcome::Settled
                 }
-                Err(error) => {
-                    outcomes.push((id, Outcome::Failed(error.message)));
-                    continue;
-                }
+                Err(error) => Outcome::Failed(error.message),
             };
-            records.push(ControlRecord::Group(id.clone(), record));
             outcomes.push((id, outcome));
         }
-        if !records.is_empty() {
-            self.ledger.append(records).await?;
+        if !latched.is_empty() {
+            self.append(latched).await?;
         }
         Ok(outcomes)
     }

@@ -11,7 +11,7 @@ use crate::model::GroupId;
 
 /// All groups have had their turn within this time. It bounds how long an application that begins to use one goes
 /// unnoticed, and must lie well below the shortest time a target may keep positions, which is one minute.
-pub(super) const WITHIN: Duration = Duration::from_secs(10);
+pub(super) const WITHIN: Duration = Duration::from_secs(20);
 /// At least so many have it at a time.
 const AT_ONCE: usize = 500;
 

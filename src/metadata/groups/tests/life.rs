@@ -137,6 +137,24 @@ async fn a_partition_without_a_position_is_counted_or_seeded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_seed_is_known_as_one_also_when_its_confirmation_was_lost() {
+    let mut twin = Twin::with(GroupRules { no_position: NoPosition::Seed, ..rules() }).await;
+    twin.mirrored = [(at(), route(at(), Some(map()))), (beside(), route(beside(), Some(map())))].into_iter().collect();
+    twin.source.commit("billing", &at(), Offset(12));
+    twin.pass().await;
+    let confirmed = twin.record();
+    assert_eq!(confirmed.seeded, [(beside(), Offset(0))].into());
+    // As a process would leave it that ended right after its commit.
+    let intent = confirmed.confirmed;
+    let record = GroupRecord { intent, ..GroupRecord::default() };
+    twin.ledger.append(vec![ControlRecord::Group("billing".into(), record)]).await.unwrap();
+    twin.restart().await;
+    twin.pass().await;
+    assert_eq!(twin.state("billing").partitions[1].verdict, PositionVerdict::NoPosition);
+    assert_eq!(twin.record().seeded, confirmed.seeded);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_switch_over_now_would_cost_is_counted() {
     let mut twin = Twin::new().await;
     twin.source.commit("billing", &at(), Offset(12));

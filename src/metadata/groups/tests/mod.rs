@@ -126,9 +126,7 @@ impl Twin {
     fn states(&self) -> Vec<GroupState> {
         let board = self.board.lock().expect("no panic while held");
         let view = self.ledger.view();
-        let of =
-            |(id, group): (&GroupId, &Group)| account(id, group, &view.group(id).unwrap_or_default(), &self.mirrored);
-        board.groups().map(of).collect()
+        board.groups().map(|(id, group)| account(id, group, &board.record(id, &view), &self.mirrored)).collect()
     }
 
     fn state(&self, group: &str) -> GroupState {

@@ -101,6 +101,48 @@ async fn a_crash_between_commit_and_confirmation_is_no_take_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_confirmation_waits_for_the_next_intent_or_full_pass_and_is_told_at_once() {
+    for crash in [false, true] {
+        let mut twin = Twin::new().await;
+        twin.source.commit("billing", &at(), Offset(12));
+        twin.pass().await;
+        for (source, target) in [(14, 4), (15, 5)] {
+            let before = twin.record();
+            twin.source.commit("billing", &at(), Offset(source));
+            twin.groups.heard().await;
+            twin.try_pass(Extent::Heard).await.unwrap();
+            assert_eq!((twin.there(), twin.state("billing").verdict), (Some(Offset(target)), GroupVerdict::Synced));
+            assert_eq!(twin.record().intent, positions(target));
+            let confirmed = if target == 4 { before.confirmed } else { before.intent };
+            assert_eq!(twin.record().confirmed, confirmed);
+        }
+        if crash {
+            twin.restart().await;
+        }
+        assert_eq!(twin.verdict().await, "synced");
+        assert_eq!((twin.record().intent, twin.record().confirmed), (Positions::new(), positions(5)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_comes_before_the_confirmation_is_noticed() {
+    let mut twin = Twin::new().await;
+    twin.source.commit("billing", &at(), Offset(12));
+    twin.pass().await;
+    twin.source.commit("billing", &at(), Offset(14));
+    twin.groups.heard().await;
+    twin.try_pass(Extent::Heard).await.unwrap();
+    twin.target.commit("billing", &at(), Offset(9));
+    twin.source.commit("billing", &at(), Offset(15));
+    twin.groups.heard().await;
+    twin.try_pass(Extent::Heard).await.unwrap();
+    assert_eq!(twin.there(), Some(Offset(9)));
+    assert!(twin.record().taken_over.is_some(), "it is durable at once");
+    assert_eq!(twin.verdict().await, "taken over");
+    assert!(twin.record().taken_over.is_some(), "no earlier record has come after it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_intent_wrote_is_not_set_back_while_the_source_says_nothing() {
     let mut twin = Twin::new().await;
     let intended = GroupRecord { intent: positions(5), confirmed: positions(3), ..GroupRecord::default() };
