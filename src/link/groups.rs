@@ -21,8 +21,8 @@ use crate::telemetry::metrics::PassMetrics;
 
 /// From the first commit heard of to the pass over it: others made meanwhile share its requests.
 const GATHER: Duration = Duration::from_millis(15);
-/// Pause between passes over what was heard of: each costs two transactions of the ledger, however many groups it is over.
-const REST: Duration = Duration::from_millis(50);
+/// Pause between passes over what was heard of: each costs a transaction of the ledger, however many groups it is over.
+const REST: Duration = Duration::from_millis(75);
 /// The same for each route, if that is longer: each pass asks for the ends of all of them.
 const REST_PER_ROUTE: Duration = Duration::from_micros(100);
 /// Pause between looks whether the mirror has passed what waits for it.

@@ -34,7 +34,7 @@ pub use resync::{Move, resync};
 pub use standing::{Mirrored, MirroredRoute, Standing};
 
 use publish::{Candidate, Outcome, Publisher, Scene};
-use survey::Survey;
+use survey::{LATER_PER_GROUP, Survey};
 use turns::Turns;
 use wanted::Wanted;
 
@@ -311,7 +311,7 @@ impl Groups {
         self.theirs = self.target.groups().await?.into_iter().map(|group| (group.id.clone(), group)).collect();
         let mortal = self.theirs.values().filter(|group| group.had_members);
         self.mortal = mortal.map(|group| (group.id.clone(), ())).collect();
-        self.list_theirs_at = Instant::now() + TARGET_LIST_EVERY;
+        self.list_theirs_at = Instant::now() + TARGET_LIST_EVERY + LATER_PER_GROUP * self.theirs.len() as u32;
         Ok(())
     }
 

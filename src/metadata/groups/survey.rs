@@ -20,6 +20,9 @@ const COMMITS_TOPIC: &str = "__consumer_offsets";
 const FOLLOW_AGAIN: Duration = Duration::from_secs(30);
 /// Pause between lists of the groups, while commits are followed: a new group commits sooner or later.
 const LIST_EVERY: Duration = Duration::from_secs(5);
+/// For each group that is in a list, the next one is so much later: what is heard of waits while a list is made, and of
+/// 10,000 groups that takes a tenth of a second.
+pub(super) const LATER_PER_GROUP: Duration = Duration::from_micros(2_500);
 /// Within this time every group is looked at, though nothing was heard of it.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
 /// Pause between questions to the members which partitions they are assigned.
@@ -185,7 +188,7 @@ impl Survey {
 
     async fn list(&mut self, now: Instant) -> Result<()> {
         let listed = self.source.groups().await?;
-        self.list_at = now + LIST_EVERY;
+        self.list_at = now + LIST_EVERY + LATER_PER_GROUP * listed.len() as u32;
         let mut board = self.board.lock().expect("no panic while held");
         board.groups.values_mut().for_each(|group| group.listed = false);
         for info in listed {
