@@ -68,6 +68,10 @@ fn measure(bench: &Bench, groups: usize) -> [String; 9] {
     let paced = share(&mut || commit_in_turn(bench, groups, &name, &topic));
     let (_, peak) = usage::memory(pid);
     drop(mirror);
+    // The next round's brokers shall have no others to list.
+    for client in [bench.source.client(), target] {
+        (0..groups).for_each(|n| client.delete_group(&name(n)).expect("nobody is in it"));
+    }
     forget(target, &copy);
     forget(bench.source.client(), &topic);
     let ms = |part: usize| format!("{:.0}", percentile(&delays, part) * 1e3);
