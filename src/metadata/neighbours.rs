@@ -15,6 +15,9 @@ use crate::model::{ClusterId, LinkName, TopicName};
 
 /// Neighbours are looked at again after this long: what they fill changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Twice as long each time nothing was found, up to this: a whole ledger is read each time, and whoever comes later looks
+/// for itself.
+const LOOK_AGAIN_IN_PEACE: Duration = Duration::from_secs(600);
 /// A ledger whose broker is away is not waited for longer: it says nothing, not even that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,7 @@ pub struct Neighbours {
     judged: BTreeSet<(TopicName, TopicName)>,
     known: (BTreeSet<LinkName>, BTreeSet<LinkName>),
     looked_at: Instant,
+    look_after: Duration,
     objections: Objections,
 }
 
@@ -59,7 +63,8 @@ impl Neighbours {
     /// The neighbours of `link`; nothing is read yet.
     pub fn new(link: LinkName, source: Side, target: Side) -> Self {
         let (judged, known) = (BTreeSet::new(), (BTreeSet::new(), BTreeSet::new()));
-        Self { link, source, target, judged, known, looked_at: Instant::now(), objections: Objections::default() }
+        let (looked_at, look_after) = (Instant::now(), LOOK_AGAIN);
+        Self { link, source, target, judged, known, looked_at, look_after, objections: Objections::default() }
     }
 
     /// Objections to mirroring `pairs` (source topic, target topic), given all topics of both clusters. Other links' ledgers
@@ -73,8 +78,8 @@ impl Neighbours {
         let pairs: BTreeSet<_> = pairs.collect();
         let known = (self.others(on_source), self.others(on_target));
         let nobody = known.0.is_empty() && known.1.is_empty();
-        let is_settled = nobody || self.looked_at.elapsed() < LOOK_AGAIN;
-        if is_settled && known == self.known && pairs.is_subset(&self.judged) {
+        let is_old = known == self.known && pairs.is_subset(&self.judged);
+        if is_old && (nobody || self.looked_at.elapsed() < self.look_after) {
             return self.objections.clone();
         }
         let mut found = Objections::default();
@@ -108,6 +113,8 @@ impl Neighbours {
                 found.refused.insert(ours.clone(), why);
             }
         }
+        let is_peace = is_old && found == Objections::default();
+        self.look_after = if is_peace { (self.look_after * 2).min(LOOK_AGAIN_IN_PEACE) } else { LOOK_AGAIN };
         (self.judged, self.known, self.looked_at, self.objections) = (pairs, known, Instant::now(), found);
         self.objections.clone()
     }
@@ -174,15 +181,52 @@ mod tests {
     }
 
     async fn judge(source: &MemoryCluster, target: &MemoryCluster) -> Objections {
+        look(&mut neighbours(source, target), source, target, &["orders", "payments"]).await
+    }
+
+    fn neighbours(source: &MemoryCluster, target: &MemoryCluster) -> Neighbours {
         let side = |alias: &str, cluster: &MemoryCluster, id: &str| {
             let (alias, cluster, ledgers) = (alias.to_owned(), id.into(), Arc::new(cluster.clone()));
             Side { alias, cluster, ledgers }
         };
         let (from, to) = (side("paris", source, "paris-id"), side("lyon", target, "lyon-id"));
-        let mut neighbours = Neighbours::new("dr".into(), from, to);
-        let pairs = [("orders", "copy.orders"), ("payments", "copy.payments")].map(|(s, t)| (s.into(), t.into()));
+        Neighbours::new("dr".into(), from, to)
+    }
+
+    async fn look(
+        neighbours: &mut Neighbours,
+        source: &MemoryCluster,
+        target: &MemoryCluster,
+        topics: &[&str],
+    ) -> Objections {
+        let pairs = topics.iter().map(|topic| (TopicName::from(*topic), TopicName::from(format!("copy.{topic}"))));
         let (on_source, on_target) = (source.topics().await.unwrap(), target.topics().await.unwrap());
-        neighbours.objections(pairs.into_iter(), &on_source, &on_target).await
+        neighbours.objections(pairs, &on_source, &on_target).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn neighbours_at_peace_are_read_ever_less_often_and_what_is_new_is_judged_at_once() {
+        let (source, target) = (MemoryCluster::new("paris-id"), MemoryCluster::new("lyon-id"));
+        other_link(&target, "nice", "nice-id", &["copy.payments", "elsewhere"]).await;
+        let mut neighbours = neighbours(&source, &target);
+        let mut pauses = Vec::new();
+        let mut looked_at = neighbours.looked_at;
+        for _ in 0..3600 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(look(&mut neighbours, &source, &target, &["orders"]).await, Objections::default());
+            if neighbours.looked_at != looked_at {
+                pauses.push((neighbours.looked_at - looked_at).as_secs());
+                looked_at = neighbours.looked_at;
+            }
+        }
+        assert_eq!(pauses[..6], [1, 30, 60, 120, 240, 480], "{pauses:?}");
+        assert!(pauses[6..].iter().all(|pause| *pause == 600), "{pauses:?}");
+        for pause in [0, 30] {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            let found = look(&mut neighbours, &source, &target, &["orders", "payments"]).await;
+            assert!(found.refused.contains_key(&TopicName::from("payments")), "{found:?}");
+            assert_eq!(neighbours.looked_at, Instant::now());
+        }
     }
 
     #[tokio::test(start_paused = true)]
