@@ -284,6 +284,31 @@ async fn positions_in_an_open_transaction_are_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_stirred_where_it_is_kept_and_not_touched() {
+    let cluster = Cluster::start(ClusterSpec::default());
+    let (client, topic) = (cluster.client(), unique("stirred"));
+    client.create_topic(&topic, 1, &[]).unwrap();
+    let (lyon, at) = (wire_of(&cluster), TopicPartition::new(&topic, 0));
+    let ends = || {
+        let partitions = 0..client.partitions("__consumer_offsets").unwrap();
+        partitions.map(|p| client.bounds("__consumer_offsets", p).unwrap().1).collect::<Vec<i64>>()
+    };
+    client.commit_offsets("first", &[(&topic, 0, 1)], "").unwrap();
+    for _ in 0..8 {
+        let group = unique("stirred");
+        let before = ends();
+        client.commit_offsets(&group, &[(&topic, 0, 7)], "").unwrap();
+        let (between, position) = (ends(), client.committed(&group).unwrap());
+        lyon.stir(&GroupId::from(&group), &at).await.unwrap();
+        let after = ends();
+        let moved = |from: &[i64], to: &[i64]| from.iter().zip(to).position(|(from, to)| from != to);
+        assert_eq!(moved(&before, &between), moved(&between, &after), "{before:?} {between:?} {after:?}");
+        assert_ne!(between, after);
+        assert_eq!(client.committed(&group).unwrap(), position);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_groups_are_read_in_one_go() {
     let (client, topic) = (shared_source().client(), unique("many"));
     client.create_topic(&topic, 10, &[]).unwrap();

@@ -89,6 +89,10 @@ pub trait GroupWriter: Send + Sync {
     /// Deletes the positions of one group on these partitions, where it has any. `GroupBusy` while the group has members
     /// (brokers go by those that read the topics); after an error some of the positions may be gone.
     async fn delete_offsets(&self, group: &GroupId, of: &BTreeSet<TopicPartition>) -> Result<()>;
+    /// Makes the group's coordinator write something beside it, by a position on `at` for a group of our own
+    /// (`twinlog.stir-…`): where it has missed that its log is replicated, it answers no question about groups until
+    /// then. The group itself is not touched.
+    async fn stir(&self, group: &GroupId, at: &TopicPartition) -> Result<()>;
     /// How long an unused position is kept: the shortest `offsets.retention.minutes` of the brokers.
     async fn offsets_retention(&self) -> Result<Duration>;
 }

@@ -110,6 +110,11 @@ impl MemoryCluster {
         });
     }
 
+    /// The coordinator has missed that its log is replicated: it tells no positions until something is written.
+    pub fn deafen_coordinator(&self) {
+        self.change(|s| s.coordinator_is_deaf = true);
+    }
+
     /// Where a group stands, if it committed.
     pub fn position_of(&self, group: &str, at: &TopicPartition) -> Option<Offset> {
         self.state().groups.get(&GroupId::from(group))?.offsets.get(at).map(|committed| committed.offset)
@@ -145,6 +150,9 @@ impl GroupReader for MemoryCluster {
             return vec![Err(error); of.len()];
         }
         let state = self.state();
+        if state.coordinator_is_deaf {
+            return vec![Err(self.error(ErrorKind::Retryable, "not the coordinator".to_owned())); of.len()];
+        }
         let offsets = |id| match state.groups.get(id) {
             Some(group) if group.pending => {
                 Ok(ReadOffsets { offsets: GroupOffsets::new(), pending: group.offsets.keys().cloned().collect() })
@@ -190,6 +198,7 @@ impl GroupWriter for MemoryCluster {
     async fn commit_offsets(&self, group: &GroupId, offsets: &GroupOffsets) -> Result<()> {
         self.enter(Call::CommitGroup).await?;
         self.change(|s: &mut State| {
+            s.coordinator_is_deaf = false;
             let known = s.groups.entry(group.clone()).or_default();
             if known.protocol == GroupProtocol::Share {
                 return Err(self.error(ErrorKind::Refused, format!("{group} is a share group")));
@@ -215,6 +224,12 @@ impl GroupWriter for MemoryCluster {
             known.offsets.retain(|at, _| !of.contains(at));
             Ok(())
         })
+    }
+
+    async fn stir(&self, _group: &GroupId, _at: &TopicPartition) -> Result<()> {
+        self.enter(Call::CommitGroup).await?;
+        self.change(|s| s.coordinator_is_deaf = false);
+        Ok(())
     }
 
     async fn offsets_retention(&self) -> Result<Duration> {

@@ -61,6 +61,7 @@ struct State {
     topics: BTreeMap<TopicName, Topic>,
     groups: BTreeMap<GroupId, Group>,
     ledgers: BTreeMap<LinkName, LedgerState>,
+    coordinator_is_deaf: bool,
     faults: Faults,
     tells_no_topic_ids: bool,
     topics_created: u64,

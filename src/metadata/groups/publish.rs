@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use tokio::time::timeout;
 
 use crate::endpoint::{Error, ErrorKind, GroupReader, GroupWriter, ReadOffsets, Result};
 use crate::ledger::record::{GroupRecord, TakenOver};
@@ -19,6 +20,8 @@ use crate::policy::group::{Decision, Known, Positions, decide};
 const COMMITS_AT_ONCE: usize = 64;
 /// Positions unchanged for longer are committed again, however long the target keeps them.
 const KEEP_LONGEST: Duration = Duration::from_secs(86_400);
+/// A coordinator that told nothing is written to for so long at most: what counts is that it hears of it.
+const STIR: Duration = Duration::from_secs(1);
 /// They are committed again this many times within the target's retention.
 const KEEPS_PER_RETENTION: u32 = 4;
 
@@ -134,11 +137,16 @@ impl Publisher {
         let ids: Vec<GroupId> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
         let current = self.target.group_offsets(&ids).await;
         let (mut outcomes, mut commits, mut records) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut silent = None;
         for (Candidate { id, wanted }, current) in candidates.into_iter().zip(current) {
             let mut record = (*self.record(&id)).clone();
             let current = match current {
                 Ok(current) => current,
                 Err(error) => {
+                    let at = wanted.positions.keys().chain(wanted.kept.keys()).next();
+                    if let (true, Some(at)) = (error.is_retryable(), at) {
+                        silent.get_or_insert_with(|| (id.clone(), at.clone()));
+                    }
                     outcomes.push((id, Outcome::Failed(error.message)));
                     continue;
                 }
@@ -179,6 +187,12 @@ impl Publisher {
             self.append(records).await?;
         }
         outcomes.extend(self.commit(commits, scene.now_ms).await?);
+        if let Some((id, at)) = silent {
+            // Whether it helped, the next look tells.
+            if let Ok(Err(error)) = timeout(STIR, self.writer.stir(&id, &at)).await {
+                tracing::debug!(group = %id, %error, "stirring its coordinator");
+            }
+        }
         Ok(outcomes)
     }
 

@@ -7,6 +7,7 @@ mod deletions;
 mod listing;
 mod positions;
 mod shares;
+mod stir;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
@@ -66,6 +67,10 @@ impl GroupWriter for Cluster {
         let request = deletions::request(group, of);
         let asked = slice::from_ref(group);
         coordinators::ask(self, asked, |at, _| deletions::delete(at, group, request.clone())).await.swap_remove(0)
+    }
+
+    async fn stir(&self, group: &GroupId, at: &TopicPartition) -> Result<()> {
+        stir::stir(self, group, at).await
     }
 
     async fn offsets_retention(&self) -> Result<Duration> {

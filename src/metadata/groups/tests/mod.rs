@@ -126,7 +126,7 @@ impl Twin {
     fn states(&self) -> Vec<GroupState> {
         let board = self.board.lock().expect("no panic while held");
         let view = self.ledger.view();
-        board.groups().map(|(id, group)| account(id, group, &board.record(id, &view), &self.mirrored)).collect()
+        board.groups().map(|(id, group)| account(id, group, &board.record(id, view), &self.mirrored)).collect()
     }
 
     fn state(&self, group: &str) -> GroupState {

@@ -180,6 +180,19 @@ async fn a_position_reset_at_the_source_is_followed_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_coordinator_that_tells_nothing_until_something_is_written_is_written_to() {
+    let mut twin = Twin::new().await;
+    twin.source.commit("billing", &at(), Offset(12));
+    assert_eq!(twin.verdict().await, "synced");
+    twin.target.deafen_coordinator();
+    twin.source.commit("billing", &at(), Offset(14));
+    assert_eq!(twin.verdict().await, "failed");
+    assert_eq!(twin.there(), Some(Offset(2)), "nothing is written for the group itself before it was looked at");
+    assert_eq!(twin.verdict().await, "synced");
+    assert_eq!(twin.there(), Some(Offset(4)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_group_that_fails_keeps_no_other_from_its_position() {
     let mut twin = Twin::new().await;
     for group in ["audit", "billing", "search"] {
