@@ -9,6 +9,9 @@ use bytes::Bytes;
 use crate::endpoint::Result;
 use crate::model::{GroupId, Offset, TopicPartition};
 
+/// The topic where coordinators keep positions.
+pub const COMMITS_TOPIC: &str = "__consumer_offsets";
+
 /// How a group coordinates itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupProtocol {

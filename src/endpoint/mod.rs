@@ -17,8 +17,8 @@ mod topic;
 
 pub use error::{Error, ErrorKind, Result};
 pub use group::{
-    CommitFeed, CommitTail, CommittedOffset, GroupInfo, GroupOffsets, GroupProtocol, GroupReader, GroupWriter,
-    ReadOffsets,
+    COMMITS_TOPIC, CommitFeed, CommitTail, CommittedOffset, GroupInfo, GroupOffsets, GroupProtocol, GroupReader,
+    GroupWriter, ReadOffsets,
 };
 pub use ledger::{
     LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerReader, LedgerStore, LedgerTopic, Ledgers,

@@ -50,8 +50,8 @@ pub struct Known<'a> {
     pub target: &'a Positions,
     /// What we last wrote and saw confirmed.
     pub confirmed: &'a Positions,
-    /// What we intended to write and may have written before a crash.
-    pub intent: &'a Positions,
+    /// What we intended to write, and may have written before a crash or may still write behind a later commit.
+    pub intents: &'a [&'a Positions],
 }
 
 /// The decision.
@@ -69,7 +69,7 @@ pub enum Decision {
 /// Ours follow the source wherever it goes, also back, and are written again where they vanished.
 pub fn decide(known: Known<'_>) -> Decision {
     let ours = |at: &TopicPartition, offset: &Offset| {
-        known.confirmed.get(at) == Some(offset) || known.intent.get(at) == Some(offset)
+        known.intents.iter().chain([&known.confirmed]).any(|written| written.get(at) == Some(offset))
     };
     if let Some((at, offset)) = known.target.iter().find(|(at, offset)| !ours(at, offset)) {
         return Decision::Foreign(at.clone(), *offset);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn decide_with(wanted: &Positions, target: &Positions, confirmed: &Positions, intent: &Positions) -> Decision {
-        decide(Known { wanted, target, confirmed, intent })
+        decide(Known { wanted, target, confirmed, intents: &[intent] })
     }
 
     #[test]

@@ -7,12 +7,10 @@ use uuid::Uuid;
 
 use super::stage::within;
 use crate::endpoint::{
-    Catalog, CommitFeed, CommitTail, CommittedOffset, Error, ErrorKind, GroupOffsets, GroupWriter, Result,
+    COMMITS_TOPIC, Catalog, CommitFeed, CommitTail, CommittedOffset, Error, ErrorKind, GroupOffsets, GroupWriter,
+    Result,
 };
 use crate::model::{GroupId, Offset, TopicName, TopicPartition};
-
-/// Where brokers keep positions.
-const TOPIC: &str = "__consumer_offsets";
 
 /// A cluster, and a partition in it that groups can commit on.
 pub struct CommitStage<'a> {
@@ -96,13 +94,13 @@ pub async fn an_offset_that_is_not_in_the_log_ends_the_tail(stage: &CommitStage<
         };
         let error: Error = within("an offset is not in the log", ended).await;
         assert_eq!(error.kind, ErrorKind::Retryable, "{error}");
-        assert!(error.message.contains(TOPIC), "{error}");
+        assert!(error.message.contains(COMMITS_TOPIC), "{error}");
     }
 }
 
 impl CommitStage<'_> {
     async fn ends(&self) -> Vec<(i32, Offset)> {
-        let topic = TopicName::from(TOPIC);
+        let topic = TopicName::from(COMMITS_TOPIC);
         let told =
             self.catalog.describe_topics(std::slice::from_ref(&topic)).await.pop().expect("one answer per topic");
         let count = told.expect("the topic is there after a commit").partitions.len() as i32;

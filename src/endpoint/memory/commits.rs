@@ -8,10 +8,9 @@ use bytes::Bytes;
 use crate::batch::{BatchBuilder, Record};
 use crate::endpoint::memory::log::opened;
 use crate::endpoint::memory::{Call, MemoryCluster, State};
-use crate::endpoint::{CommitFeed, CommitTail, Error, ErrorKind, Result, TopicSpec};
+use crate::endpoint::{COMMITS_TOPIC, CommitFeed, CommitTail, Error, ErrorKind, Result, TopicSpec};
 use crate::model::{GroupId, Offset, TopicName, TopicPartition};
 
-const TOPIC: &str = "__consumer_offsets";
 /// Fewer than a broker's 50, but more than one.
 const PARTITIONS: i32 = 2;
 
@@ -19,7 +18,7 @@ impl State {
     /// The coordinator writes down that a position of this group changed. As with a broker, the topic is made for the
     /// first group, and a group keeps to one partition; of the records only the group is kept, as their key.
     pub(super) fn ring(&mut self, group: &GroupId) {
-        let name = TopicName::from(TOPIC);
+        let name = TopicName::from(COMMITS_TOPIC);
         let configs = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
         self.create(&TopicSpec { name: name.clone(), partitions: PARTITIONS, replication: 1, configs });
         let partitions = &mut self.topics.get_mut(&name).expect("made above, if it was not there").partitions;
@@ -33,7 +32,8 @@ impl State {
 
 impl CommitFeed for MemoryCluster {
     fn listen(&self, from: &[(i32, Offset)]) -> Result<Box<dyn CommitTail>> {
-        let next = from.iter().map(|(partition, offset)| (TopicPartition::new(TOPIC, *partition), *offset)).collect();
+        let next =
+            from.iter().map(|(partition, offset)| (TopicPartition::new(COMMITS_TOPIC, *partition), *offset)).collect();
         Ok(Box::new(MemoryTail { cluster: self.clone(), next, ended: None }))
     }
 }

@@ -11,6 +11,9 @@ use crate::ledger::record::GroupRecord;
 use crate::model::{GroupId, Offset, TopicPartition};
 use crate::policy::cut::Hindrance;
 
+/// What the target has taken for groups, where the ledger does not say it yet.
+pub(super) type Unconfirmed = BTreeMap<GroupId, Arc<GroupRecord>>;
+
 /// One source group.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -83,9 +86,14 @@ pub struct Findings {
     pub(super) way: Way,
     pub(super) left_out: BTreeMap<TopicPartition, Hindrance>,
     /// What was written for groups, where the ledger does not say it yet.
-    pub(super) unconfirmed: BTreeMap<GroupId, Arc<GroupRecord>>,
+    pub(super) unconfirmed: Unconfirmed,
     /// Groups that an operator has taken back since the last full pass.
     pub(super) taken_back: BTreeSet<GroupId>,
+}
+
+/// What was written for a group: what the ledger does not say yet goes before what it says.
+pub(super) fn written(id: &GroupId, unconfirmed: &Unconfirmed, view: &View) -> Arc<GroupRecord> {
+    unconfirmed.get(id).cloned().or_else(|| view.group(id)).unwrap_or_default()
 }
 
 /// The findings, shared. Hold the lock for one look, never across an await.
@@ -112,7 +120,7 @@ impl Findings {
 
     /// What was written for a group.
     pub fn record(&self, id: &GroupId, view: &View) -> Arc<GroupRecord> {
-        self.unconfirmed.get(id).cloned().or_else(|| view.group(id)).unwrap_or_default()
+        written(id, &self.unconfirmed, view)
     }
 
     /// How the source's commits are learnt of.

@@ -5,6 +5,7 @@
 
 mod account;
 mod deletion;
+mod doubts;
 mod group;
 mod publish;
 mod resync;

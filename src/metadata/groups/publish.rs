@@ -11,6 +11,8 @@ use tokio::time::timeout;
 use crate::endpoint::{Error, ErrorKind, GroupReader, GroupWriter, ReadOffsets, Result};
 use crate::ledger::record::{GroupRecord, TakenOver};
 use crate::ledger::{ControlRecord, Ledger};
+use crate::metadata::groups::doubts::Doubts;
+use crate::metadata::groups::group::{Unconfirmed, written};
 use crate::metadata::groups::standing::Mirrored;
 use crate::metadata::groups::wanted::Wanted;
 use crate::model::{GroupId, Offset, TopicPartition};
@@ -34,7 +36,8 @@ pub(super) struct Publisher {
     keep_every: Duration,
     /// What the target has taken and the ledger does not say yet. It is written with the next intents: a transaction of
     /// its own would cost every commit as much again. Lost in a crash, it is found by its intent.
-    unconfirmed: BTreeMap<GroupId, Arc<GroupRecord>>,
+    unconfirmed: Unconfirmed,
+    doubts: Doubts,
 }
 
 /// What candidates are held against.
@@ -79,16 +82,16 @@ impl Publisher {
     ) -> Result<Self> {
         let retention = writer.offsets_retention().await?;
         let keep_every = (retention / KEEPS_PER_RETENTION).min(KEEP_LONGEST);
-        Ok(Self { target, writer, ledger, keep_every, unconfirmed: BTreeMap::new() })
+        Ok(Self { target, writer, ledger, keep_every, unconfirmed: BTreeMap::new(), doubts: Doubts::default() })
     }
 
     /// What was written for a group.
     pub(super) fn record(&self, id: &GroupId) -> Arc<GroupRecord> {
-        self.unconfirmed.get(id).cloned().or_else(|| self.ledger.view().group(id)).unwrap_or_default()
+        written(id, &self.unconfirmed, self.ledger.view())
     }
 
     /// The records that the ledger does not have yet.
-    pub(super) fn unconfirmed(&self) -> &BTreeMap<GroupId, Arc<GroupRecord>> {
+    pub(super) fn unconfirmed(&self) -> &Unconfirmed {
         &self.unconfirmed
     }
 
@@ -136,6 +139,7 @@ impl Publisher {
     ) -> Result<Vec<(GroupId, Outcome)>> {
         let ids: Vec<GroupId> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
         let current = self.target.group_offsets(&ids).await;
+        self.doubts.settle();
         let (mut outcomes, mut commits, mut records) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut silent = None;
         for (Candidate { id, wanted }, current) in candidates.into_iter().zip(current) {
@@ -151,8 +155,8 @@ impl Publisher {
                     continue;
                 }
             };
-            let is_ours =
-                |at: &TopicPartition| scene.mirrored.source_of(at).is_some() || record.confirmed.contains_key(at);
+            let was_written = |at: &TopicPartition| record.confirmed.contains_key(at) || record.intent.contains_key(at);
+            let is_ours = |at: &TopicPartition| scene.mirrored.source_of(at).is_some() || was_written(at);
             let theirs = current.offsets.iter().filter(|(at, _)| is_ours(at));
             let theirs: Positions = theirs.map(|(at, committed)| (at.clone(), committed.offset)).collect();
             let pending = current.pending.iter().find(|at| is_ours(at));
@@ -165,6 +169,7 @@ impl Publisher {
                 }
                 Judgement::Settled => {
                     if !record.intent.is_empty() && record.taken_over.is_none() {
+                        self.doubts.add(&id, &record.intent, &theirs);
                         // Somebody of ours died between a commit and its confirmation.
                         record.confirmed.extend(theirs);
                         record.intent.clear();
@@ -175,6 +180,7 @@ impl Publisher {
                     outcomes.push((id, Outcome::Settled));
                 }
                 Judgement::Commit(positions) => {
+                    self.doubts.add(&id, &record.intent, &theirs);
                     // What the target holds was found to be ours, perhaps by an intent that the next one replaces.
                     record.confirmed.extend(theirs);
                     record.intent.clone_from(&positions);
@@ -214,8 +220,9 @@ impl Publisher {
         if let Some(at) = pending {
             return Judgement::TakenOver(format!("a transaction on the target is about to set its position on {at}"));
         }
+        let intents: Vec<&Positions> = self.doubts.of(id).chain([&record.intent]).collect();
         let known =
-            Known { wanted: &wanted.positions, target: theirs, confirmed: &record.confirmed, intent: &record.intent };
+            Known { wanted: &wanted.positions, target: theirs, confirmed: &record.confirmed, intents: &intents };
         let mut positions = match decide(known) {
             Decision::Foreign(at, offset) => {
                 let ours = record.confirmed.get(&at).map_or("none".to_owned(), |offset| offset.to_string());

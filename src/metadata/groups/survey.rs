@@ -8,14 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::endpoint::{
-    Catalog, CommitFeed, CommitTail, Error, ErrorKind, GroupProtocol, GroupReader, ReadOffsets, Result,
+    COMMITS_TOPIC, Catalog, CommitFeed, CommitTail, Error, ErrorKind, GroupProtocol, GroupReader, ReadOffsets, Result,
 };
 use crate::metadata::groups::group::{Board, Group, Way};
 use crate::model::{GroupId, Offset, TopicName, TopicPartition};
 use crate::policy::selection::Selection;
 
-/// Where brokers keep positions.
-const COMMITS_TOPIC: &str = "__consumer_offsets";
 /// Pause between attempts to follow commits: what hinders is mostly a right, and given by people.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(30);
 /// Pause between lists of the groups, while commits are followed: a new group commits sooner or later.

@@ -17,7 +17,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::endpoint::{CommitFeed, CommitTail, Error, ErrorKind, Result};
+use crate::endpoint::{COMMITS_TOPIC, CommitFeed, CommitTail, Error, ErrorKind, Result};
 use crate::model::{GroupId, Offset, TopicPartition};
 use crate::runtime::retry::Pace;
 use crate::runtime::tasks::TaskScope;
@@ -26,8 +26,6 @@ use crate::wire::commits::bell::Bell;
 use crate::wire::commits::round::{Answer, Asked, Round, Trouble};
 use crate::wire::connection::Connection;
 
-/// Where coordinators keep positions.
-const TOPIC: &str = "__consumer_offsets";
 /// A leader is left alone for so long after an answer: commits made meanwhile share the next one.
 const REST: Duration = Duration::from_millis(20);
 /// Pauses between looks for a leader that is moving.
@@ -134,7 +132,7 @@ impl Listening {
 
     /// Takes the partitions that have a leader out of `idle`. An error is one that does not pass.
     async fn by_leader(&self, idle: &mut BTreeSet<i32>) -> Result<HashMap<i32, Vec<Asked>>> {
-        let partitions: Vec<TopicPartition> = idle.iter().map(|p| TopicPartition::new(TOPIC, *p)).collect();
+        let partitions: Vec<TopicPartition> = idle.iter().map(|p| TopicPartition::new(COMMITS_TOPIC, *p)).collect();
         let mut by_leader: HashMap<i32, Vec<Asked>> = HashMap::new();
         for (at, leader) in partitions.iter().zip(self.cluster.leaders(&partitions).await) {
             match leader {
@@ -145,7 +143,7 @@ impl Listening {
                 }
                 Err(error) if error.is_retryable() => {}
                 Err(error) => {
-                    return Err(error.context(format_args!("hearing of commits needs Read on topic {TOPIC}")));
+                    return Err(error.context(format_args!("hearing of commits needs Read on topic {COMMITS_TOPIC}")));
                 }
             }
         }

@@ -9,12 +9,12 @@ use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::{Malformed, Piece, records, split};
-use crate::endpoint::{Error, ErrorKind, Result};
+use crate::endpoint::{COMMITS_TOPIC, Error, ErrorKind, Result};
 use crate::model::Offset;
 use crate::wire::brokers::Cluster;
+use crate::wire::commits::Listening;
 use crate::wire::commits::bell::Bell;
 use crate::wire::commits::key::group_of;
-use crate::wire::commits::{Listening, TOPIC};
 use crate::wire::connection::Connection;
 use crate::wire::fault::{error_needing, error_of};
 use crate::wire::metadata::Leader;
@@ -78,7 +78,7 @@ impl Round {
         let version = if ids_known { offered } else { offered.min(BY_ID - 1) };
         let request = self.request(version);
         let answer = connection.start_version(request, version, WAIT + SLOWEST_ANSWER).await?;
-        let failed = error_of(answer.error_code, format_args!("{}: fetch of {TOPIC}", connection.peer()));
+        let failed = error_of(answer.error_code, format_args!("{}: fetch of {COMMITS_TOPIC}", connection.peer()));
         self.connection = Some(connection);
         failed.map_or(Ok(answer), Err)
     }
@@ -93,7 +93,7 @@ impl Round {
         });
         let topic = match self.asked.first().and_then(|asked| asked.leader.topic_id) {
             Some(id) if version >= BY_ID => FetchTopic::default().with_topic_id(id.uuid()),
-            _ => FetchTopic::default().with_topic(TopicName(StrBytes::from_static_str(TOPIC))),
+            _ => FetchTopic::default().with_topic(TopicName(StrBytes::from_static_str(COMMITS_TOPIC))),
         };
         FetchRequest::default()
             .with_max_wait_ms(WAIT.as_millis() as i32)
@@ -128,9 +128,10 @@ impl Listening {
         const OFFSET_OUT_OF_RANGE: i16 = 1;
         let partition = data.partition_index;
         let Some(next) = self.next.get_mut(&partition) else { return Ok(()) };
-        let what = format!("cluster {}: hearing of commits from {TOPIC}/{partition} at {next}", self.cluster.alias());
+        let what =
+            format!("cluster {}: hearing of commits from {COMMITS_TOPIC}/{partition} at {next}", self.cluster.alias());
         let lasting = |why: String| Trouble::Lasting(Error::new(ErrorKind::Retryable, why));
-        match error_needing(format_args!("Read on topic {TOPIC}"), data.error_code, &what) {
+        match error_needing(format_args!("Read on topic {COMMITS_TOPIC}"), data.error_code, &what) {
             None => {}
             Some(error) if error.kind == ErrorKind::Denied => return Err(Trouble::Lasting(error)),
             Some(error) if data.error_code == OFFSET_OUT_OF_RANGE => return Err(lasting(error.message)),
@@ -159,7 +160,7 @@ fn heard(section: Bytes, mut next: Offset, bell: &Bell) -> Result<Offset, Malfor
             match group_of(record.key.as_deref().unwrap_or_default()) {
                 Ok(Some(group)) => bell.ring(group),
                 Ok(None) => {}
-                Err(_) => tracing::debug!(topic = TOPIC, offset = %record.offset, "a key that cannot be read"),
+                Err(_) => tracing::debug!(topic = COMMITS_TOPIC, offset = %record.offset, "a key that cannot be read"),
             }
         }
         next = piece.next_offset();

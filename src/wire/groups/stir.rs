@@ -8,21 +8,20 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::endpoint::{Catalog, CommittedOffset, Error, ErrorKind, GroupWriter, Result};
+use crate::endpoint::{COMMITS_TOPIC, Catalog, CommittedOffset, Error, ErrorKind, GroupWriter, Result};
 use crate::model::{GroupId, Offset, TopicName, TopicPartition};
 use crate::wire::brokers::Cluster;
 
 /// Groups of this name hold a position that means nothing.
 const STEM: &str = "twinlog.stir";
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// Writes a position on `at` for a group of nobody's that is kept in the same partition as `group`.
 pub(super) async fn stir(cluster: &Cluster, group: &GroupId, at: &TopicPartition) -> Result<()> {
-    let topic = TopicName::from(OFFSETS_TOPIC);
+    let topic = TopicName::from(COMMITS_TOPIC);
     let info = cluster.describe_topics(std::slice::from_ref(&topic)).await.pop();
     let partitions = match info {
         Some(info) => info?.partitions.len() as i32,
-        None => return Err(Error::new(ErrorKind::Protocol, format!("no word on {OFFSETS_TOPIC}"))),
+        None => return Err(Error::new(ErrorKind::Protocol, format!("no word on {COMMITS_TOPIC}"))),
     };
     let position = CommittedOffset { offset: Offset(0), metadata: Bytes::new() };
     cluster.commit_offsets(&beside(group, partitions), &BTreeMap::from([(at.clone(), position)])).await
@@ -30,8 +29,7 @@ pub(super) async fn stir(cluster: &Cluster, group: &GroupId, at: &TopicPartition
 
 fn beside(group: &GroupId, partitions: i32) -> GroupId {
     let home = home(group.as_str(), partitions);
-    let names = (0..).map(|n| format!("{STEM}-{n}"));
-    let found = names.into_iter().find(|name| home == self::home(name, partitions));
+    let found = (0..).map(|n| format!("{STEM}-{n}")).find(|name| home == self::home(name, partitions));
     GroupId::from(found.expect("some name lies in every partition").as_str())
 }
 

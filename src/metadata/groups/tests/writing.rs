@@ -170,6 +170,53 @@ async fn a_second_crash_before_the_next_commit_is_no_take_over_either() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_that_lands_behind_a_later_one_is_no_take_over() {
+    for dead in [false, true] {
+        let mut twin = Twin::new().await;
+        twin.source.commit("billing", &at(), Offset(13));
+        twin.pass().await;
+        twin.source.commit("billing", &at(), Offset(15));
+        twin.target.fail_next(Call::CommitGroup, 1, ErrorKind::Retryable);
+        twin.pass().await;
+        if dead {
+            twin.restart().await;
+        }
+        twin.source.commit("billing", &at(), Offset(17));
+        assert_eq!(twin.verdict().await, "synced");
+        twin.target.commit("billing", &at(), Offset(5));
+        assert_eq!(twin.verdict().await, "synced");
+        assert_eq!(twin.there(), Some(Offset(7)), "it is set right");
+        // By then only an application can have set it.
+        twin.passes_for(60 * SECOND).await;
+        twin.target.commit("billing", &at(), Offset(5));
+        assert_eq!(twin.verdict().await, "taken over");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_stays_ours_while_its_partition_is_not_listed() {
+    // A process that ended right after its first commits; its successor may look before it knows its routes.
+    for listed_first in [None, Some(at())] {
+        let mut twin = Twin::new().await;
+        let intent = Positions::from([(at(), Offset(2)), (beside(), Offset(3))]);
+        for (at, offset) in &intent {
+            twin.target.commit("billing", at, *offset);
+        }
+        let record = GroupRecord { intent, ..GroupRecord::default() };
+        twin.ledger.append(vec![ControlRecord::Group("billing".into(), record)]).await.unwrap();
+        twin.source.commit("billing", &at(), Offset(14));
+        twin.source.commit("billing", &beside(), Offset(15));
+        twin.restart().await;
+        twin.mirrored = listed_first.into_iter().map(|at| (at.clone(), route(at, Some(map())))).collect();
+        twin.pass().await;
+        twin.restart().await;
+        twin.mirrored = [at(), beside()].map(|at| (at.clone(), route(at, Some(map())))).into_iter().collect();
+        assert_eq!(twin.verdict().await, "synced");
+        assert_eq!(twin.target.position_of("billing", &beside()), Some(Offset(5)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_position_reset_at_the_source_is_followed_back() {
     let mut twin = Twin::new().await;
     twin.source.commit("billing", &at(), Offset(18));
