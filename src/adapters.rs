@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{ClusterConfig, Config, LinkConfig};
-use crate::librdkafka::{ClusterAccess, RdLedgerStore, RdLedgers};
+use crate::librdkafka::{ClusterAccess, RdLedgerStore, RdLedgers, RecordSettings, RecordSink};
 use crate::link::{SourceSide, TargetSide};
 use crate::model::LinkName;
 use crate::runtime::memory::MemoryBudget;
@@ -41,11 +41,14 @@ pub fn sides(
         ledgers: Arc::new(RdLedgers(access(&link.source))),
     };
     let access = access(&link.target);
+    let batches = Arc::new(ProduceSink::new(to.clone(), scope.child(), ProduceSettings::default()));
+    let records = RecordSettings::for_budget(budget.total_bytes());
     let target = TargetSide {
         alias: link.target.clone(),
         catalog: Arc::new(to.clone()),
         admin: Arc::new(to.clone()),
-        records: Arc::new(ProduceSink::new(to.clone(), scope.child(), ProduceSettings::default())),
+        records: Arc::new(RecordSink::new(access.clone(), Arc::new(to.clone()), batches.clone(), records)),
+        batches,
         points: Arc::new(Points::new(to.clone())),
         groups: Arc::new(to.clone()),
         group_writer: Arc::new(to),

@@ -130,6 +130,7 @@ fn link_settings(name: &LinkName, config: &LinkConfig) -> Result<LinkSettings, I
         },
         start: config.start,
         retention_overtook: config.retention_overtook,
+        plane: config.plane,
         rate_limit_bytes: config.rate_limit_bytes,
         topics_interval: config.intervals.topics,
         groups_interval: config.intervals.groups,

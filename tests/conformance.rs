@@ -1,6 +1,8 @@
-//! The conformance suites on real brokers: what the in-memory cluster promises, the batches plane keeps as well.
+//! The conformance suites on real brokers: what the in-memory cluster promises, both planes keep as well.
 
 mod support;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use support::batch::{Batch, Codec};
@@ -11,7 +13,7 @@ use twinlog::batch::Record;
 use twinlog::endpoint::conformance::{OpenTransaction, Stage, commits, ledger, points, reading, writing};
 use twinlog::endpoint::{Catalog, PointReader, Security, Sink, Source, TopicAdmin};
 use twinlog::ledger::topics;
-use twinlog::librdkafka::{ClusterAccess, RdLedgerStore};
+use twinlog::librdkafka::{ClusterAccess, RdLedgerStore, RecordSettings, RecordSink};
 use twinlog::model::{LinkName, Offset, OffsetRange, TopicPartition};
 use twinlog::runtime::memory::MemoryBudget;
 use twinlog::runtime::tasks::TaskScope;
@@ -26,6 +28,50 @@ struct Wire {
     sink: ProduceSink,
     points: Points,
     client: &'static Client,
+}
+
+/// The records plane on the same cluster: it differs in how it writes.
+struct Opened {
+    wire: Wire,
+    sink: RecordSink,
+}
+
+impl Opened {
+    fn new() -> Opened {
+        let wire = Wire::new();
+        let catalog = Arc::new(wire.cluster.clone());
+        let ends = Arc::new(ProduceSink::new(wire.cluster.clone(), TaskScope::new(), ProduceSettings::default()));
+        let sink = RecordSink::new(access(), catalog, ends, RecordSettings::for_budget(16 << 20));
+        Opened { wire, sink }
+    }
+}
+
+#[async_trait]
+impl Stage for Opened {
+    fn catalog(&self) -> &dyn Catalog {
+        self.wire.catalog()
+    }
+    fn admin(&self) -> &dyn TopicAdmin {
+        self.wire.admin()
+    }
+    fn source(&self) -> &dyn Source {
+        self.wire.source()
+    }
+    fn sink(&self) -> &dyn Sink {
+        &self.sink
+    }
+    fn points(&self) -> &dyn PointReader {
+        self.wire.points()
+    }
+    async fn append(&self, at: &TopicPartition, records: &[Record]) -> OffsetRange {
+        self.wire.append(at, records).await
+    }
+    async fn begin(&self, at: &TopicPartition, records: &[Record]) -> Box<dyn OpenTransaction> {
+        self.wire.begin(at, records).await
+    }
+    async fn delete_records(&self, at: &TopicPartition, to: Offset) {
+        self.wire.delete_records(at, to).await;
+    }
 }
 
 impl Wire {
@@ -127,6 +173,11 @@ async fn the_batches_plane_reads_as_every_source_must() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_batches_plane_writes_as_every_sink_must() {
     writing::all(&Wire::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_records_plane_writes_as_every_sink_must() {
+    writing::all(&Opened::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

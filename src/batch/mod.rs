@@ -29,7 +29,7 @@ pub use header::{Attributes, HEADER_BYTES, Header};
 pub use legacy::{LegacySet, repack_legacy};
 pub use malformed::{Flaw, Malformed};
 pub use marker::{Marker, marker};
-pub use record::{Record, content_hash, encode_headers, records};
+pub use record::{Record, STANDS_FOR_ZERO_MS, content_hash, encode_headers, header_pairs, records};
 pub use repack::{repack, split_in_two};
 pub use split::{Piece, RawBatch, Split, split};
 pub use stamp::{Stamp, stamp};

@@ -51,6 +51,14 @@ pub fn encode_headers(pairs: &[(&[u8], Option<&[u8]>)]) -> Bytes {
     bytes.into()
 }
 
+/// The header pairs of a [`Record::headers`] in order: names as raw bytes, `None` values as null. Ends where the bytes are
+/// not such an encoding, which those of an opened batch are.
+pub fn header_pairs(encoded: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    let mut cursor = Cursor::new(encoded);
+    let count = cursor.varint().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    (0..count).map_while(move |_| Some((cursor.nullable()??, cursor.nullable()?)))
+}
+
 /// Opens a batch: checks its checksum, decompresses it within bounds (64 MiB and 16,384 times its size, at most 1 GiB) and
 /// reads exactly the records its header counts. Keys, values and headers share the opened bytes.
 ///
@@ -180,11 +188,16 @@ impl<'a> Iterator for Views<'a> {
 /// Keys of [`content_hash`]. The ledger keeps hashes: changing them, or what is hashed, orphans every anchor.
 const HASH_KEYS: (u64, u64) = (0x7477_696e_6c6f_6721, 0x616e_6368_6f72_2e31);
 
-/// A hash of what a record says: time, key, value and headers byte for byte, null unlike empty; not where it lies.
+/// The timestamp, in milliseconds, with which the records plane writes 0, which librdkafka would make the present time.
+pub const STANDS_FOR_ZERO_MS: i64 = 1;
+
+/// A hash of what a record says: time, key, value and headers byte for byte, null unlike empty; not where it lies. The
+/// timestamp 0 counts as [`STANDS_FOR_ZERO_MS`], so that a record is known again whichever plane wrote it.
 /// The same on every machine and in every version. Not against forgers: the keys are public.
 pub fn content_hash(record: &Record) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(HASH_KEYS.0, HASH_KEYS.1);
-    hasher.write(&record.timestamp_ms.to_le_bytes());
+    let timestamp_ms = if record.timestamp_ms == 0 { STANDS_FOR_ZERO_MS } else { record.timestamp_ms };
+    hasher.write(&timestamp_ms.to_le_bytes());
     for part in [record.key.as_ref(), record.value.as_ref(), Some(&record.headers)] {
         hasher.write(&part.map_or(-1, |bytes| bytes.len() as i64).to_le_bytes());
         hasher.write(part.map_or(&[], |bytes| bytes));

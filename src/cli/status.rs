@@ -142,6 +142,12 @@ fn partitions(partitions: &[PartitionReport]) -> Table {
         if partition.unanchored {
             table.note("unanchored: no copied record was left on both sides to compare (compacted or expired)");
         }
+        if let Some(why) = &partition.plane_reason {
+            table.note(format!("plane {}: {why}", partition.plane));
+        }
+        if partition.altered_records > 0 {
+            table.note(format!("{} records have the timestamp 1 ms instead of 0", partition.altered_records));
+        }
         for way_out in &partition.ways_out {
             table.note(format!("way out: {way_out}"));
         }
@@ -155,6 +161,7 @@ fn state(state: &PartitionState) -> String {
         PartitionState::Waiting { .. } => "waiting".to_owned(),
         PartitionState::Replicating { level: ProtectionLevel::Guarded } => "guarded".to_owned(),
         PartitionState::Replicating { level: ProtectionLevel::ProbeOnly } => "probe only".to_owned(),
+        PartitionState::Replicating { level: ProtectionLevel::DetectOnly } => "detect only".to_owned(),
         PartitionState::BackingOff { .. } => "backing off".to_owned(),
         PartitionState::Paused => "paused".to_owned(),
         PartitionState::Halted(halt) => format!("HALTED {}", halt.reason),

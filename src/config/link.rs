@@ -9,7 +9,9 @@ use regex::RegexBuilder;
 use super::intervals::Intervals;
 use super::section::{Section, expected, from_environment, text};
 pub use crate::policy::group::{Consistency, Deletions, NoPosition};
+use crate::model::Plane;
 pub use crate::policy::naming::Naming;
+pub use crate::policy::plane::PlaneRule;
 pub use crate::policy::resolution::RetentionOvertook;
 pub use crate::policy::start::Start;
 pub use crate::policy::topic_config::Retention;
@@ -40,7 +42,7 @@ pub struct LinkConfig {
     /// What a topic is called on the target.
     pub naming: Naming,
     /// How payloads travel.
-    pub plane: Plane,
+    pub plane: PlaneRule,
     /// Replication factor of topics created on the target; `None`: the source's, capped by the number of brokers.
     pub replication_factor: Option<i16>,
     /// How long the target keeps records.
@@ -55,16 +57,6 @@ pub struct LinkConfig {
     pub deletion_grace: Duration,
     /// How often what is not driven by records is looked at.
     pub intervals: Intervals,
-}
-
-/// How payloads may travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Plane {
-    /// The best one both clusters allow, per topic.
-    #[default]
-    Auto,
-    /// Unopened record batches only; a topic that cannot travel so is a named problem.
-    Batches,
 }
 
 impl LinkConfig {
@@ -103,7 +95,16 @@ impl LinkConfig {
                 .unwrap_or_default(),
             start: start(&mut section).unwrap_or_default(),
             naming: naming(&mut section).unwrap_or_default(),
-            plane: section.choice("plane", &[("auto", Plane::Auto), ("batches", Plane::Batches)]).unwrap_or_default(),
+            plane: section
+                .choice(
+                    "plane",
+                    &[
+                        ("auto", PlaneRule::Auto),
+                        ("batches", PlaneRule::Only(Plane::Batches)),
+                        ("records", PlaneRule::Only(Plane::Records)),
+                    ],
+                )
+                .unwrap_or_default(),
             replication_factor: section
                 .integer("replication_factor", 1..=i64::from(i16::MAX))
                 .and_then(|factor| i16::try_from(factor).ok()),

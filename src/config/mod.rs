@@ -20,7 +20,7 @@ use config::{Environment as Overrides, File, FileFormat, Value};
 pub use cluster::ClusterConfig;
 pub use daemon::{HttpConfig, LogConfig, MemoryConfig};
 pub use intervals::Intervals;
-pub use link::{LinkConfig, Naming, Plane, Retention, RetentionOvertook, Start};
+pub use link::{LinkConfig, Naming, PlaneRule, Retention, RetentionOvertook, Start};
 pub use problem::{ConfigError, Problem};
 
 use crate::model::LinkName;

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The target refuses this batch for good.
     Refused,
+    /// The target refuses this plane's way of writing here, whatever is written; another plane may serve.
+    PlaneRefused,
     /// Bytes fail their checksum or structure.
     Corrupt,
     /// A newer owner or a fence stands against this writer.

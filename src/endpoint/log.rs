@@ -6,7 +6,9 @@ use std::pin::Pin;
 use async_trait::async_trait;
 
 use crate::endpoint::Result;
-use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, ProducerIdentity, Route, TopicPartition};
+use crate::model::{
+    Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, ProducerIdentity, ProtectionLevel, Route, TopicPartition,
+};
 
 /// A cluster that can be read continuously.
 pub trait Source: Send + Sync {
@@ -42,9 +44,9 @@ pub struct Opened {
     pub log_start: Offset,
     /// Leader epoch of the target under which this was learnt.
     pub leader_epoch: LeaderEpoch,
-    /// Whether the leader holds producer state for our identity; without it nothing is refused, so the writer keeps one
-    /// batch in flight until its first ack.
-    pub has_producer_state: bool,
+    /// `Guarded` when the leader holds producer state for our identity, `ProbeOnly` without (then nothing is refused, so
+    /// the writer keeps one batch in flight until its first ack); `DetectOnly` where nothing is ever refused.
+    pub level: ProtectionLevel,
     /// The writer.
     pub writer: Box<dyn Writer>,
 }
@@ -64,6 +66,10 @@ pub trait Writer: Send {
     /// many as the writer is set up for. Takes effect with the next batch; a writer that never has more than one in
     /// flight has nothing to do. Whatever is set, one is in flight until the first ack after opening.
     fn limit_in_flight(&mut self, _to_one: bool) {}
+    /// How many records accepted since the last call were given another timestamp, because the plane cannot carry theirs.
+    fn take_altered(&mut self) -> u64 {
+        0
+    }
     /// Ends the writer: afterwards nothing of it can still be *newly* sent; what was on the wire is covered by
     /// compare-and-append.
     async fn close(self: Box<Self>);

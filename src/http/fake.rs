@@ -11,7 +11,7 @@ use crate::link::report::{
     CostReport, GroupPartitionReport, GroupReport, GroupsReport, LinkReport, PartitionReport, TranslateReport,
 };
 use crate::link::{LinkControl, Order};
-use crate::model::{Halt, HaltReason, Offset, PartitionState, ProtectionLevel, TopicPartition};
+use crate::model::{Halt, HaltReason, Offset, PartitionState, Plane, ProtectionLevel, TopicPartition};
 use crate::runtime::tasks::TaskScope;
 use crate::telemetry::metrics::Exporter;
 
@@ -77,6 +77,9 @@ fn partition(topic: &str, number: i32, state: PartitionState) -> PartitionReport
         lag_seconds: Some(0.0),
         records: 1000,
         bytes: 2000,
+        plane: Plane::Batches,
+        plane_reason: None,
+        altered_records: 0,
         unflushed_records: 0,
         unanchored: false,
         ways_out: Vec::new(),

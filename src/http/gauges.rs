@@ -66,7 +66,7 @@ fn of_partitions(gauges: &Gauges, report: &LinkReport) {
     // Zeros are said, so that an alert has a series before anything is wrong.
     let mut states: BTreeMap<&str, u32> = PARTITION_STATES.map(|state| (state, 0)).into();
     let mut levels: BTreeMap<&str, u32> =
-        [ProtectionLevel::Guarded, ProtectionLevel::ProbeOnly].map(|level| (level_name(level), 0)).into();
+        [ProtectionLevel::Guarded, ProtectionLevel::ProbeOnly, ProtectionLevel::DetectOnly].map(|level| (level_name(level), 0)).into();
     let mut halted: BTreeMap<String, u32> = BTreeMap::new();
     for partition in &report.partitions {
         *states.entry(state_name(&partition.state)).or_default() += 1;
@@ -187,5 +187,6 @@ fn level_name(level: ProtectionLevel) -> &'static str {
     match level {
         ProtectionLevel::Guarded => "guarded",
         ProtectionLevel::ProbeOnly => "probe_only",
+        ProtectionLevel::DetectOnly => "detect_only",
     }
 }

@@ -23,10 +23,13 @@ fn partition(session: &Session, monitor: &RouteMonitor) -> PartitionReport {
         _ => Vec::new(),
     };
     let unflushed = monitor.map().map_or(0, |map| map.lock().expect("no panic while held").unflushed_records());
+    let plane = monitor.plane();
     PartitionReport {
         source: route.source.clone(),
         target: route.target.clone(),
         state,
+        plane: plane.plane,
+        plane_reason: plane.why,
         position: position.map(|p| p.0),
         target_end: position.map(|p| p.1),
         lag_records: lag.map(|l| l.records),
@@ -34,6 +37,7 @@ fn partition(session: &Session, monitor: &RouteMonitor) -> PartitionReport {
         lag_seconds: lag.map(|l| l.time.as_secs_f64()),
         records: monitor.records.load(Ordering::Relaxed),
         bytes: monitor.bytes.load(Ordering::Relaxed),
+        altered_records: monitor.altered.load(Ordering::Relaxed),
         unflushed_records: unflushed,
         unanchored: monitor.unanchored.load(Ordering::Relaxed),
         ways_out,

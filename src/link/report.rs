@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::Resolution;
-use crate::model::{GroupId, LinkName, Offset, PartitionState, TopicPartition};
+use crate::model::{GroupId, LinkName, Offset, PartitionState, Plane, TopicPartition};
 
 /// A link as seen from outside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,6 +71,10 @@ pub struct PartitionReport {
     /// What it is doing.
     #[serde(flatten)]
     pub state: PartitionState,
+    /// How its records travel.
+    pub plane: Plane,
+    /// Why, where that is not the configuration's word.
+    pub plane_reason: Option<String>,
     /// Exclusive end of what the target durably holds, as a source offset.
     pub position: Option<Offset>,
     /// Target offset the next record will get.
@@ -85,6 +89,8 @@ pub struct PartitionReport {
     pub records: u64,
     /// Bytes of record batches copied by this process.
     pub bytes: u64,
+    /// Records that this process wrote with the timestamp of 1 ms instead of 0, which the records plane cannot write.
+    pub altered_records: u64,
     /// Records acknowledged by the target but not yet in the durable map.
     pub unflushed_records: u64,
     /// Whether the last start found no copied record on both sides to compare: all were compacted or have expired.

@@ -17,7 +17,7 @@ use crate::link::settings::LinkSettings;
 use crate::link::sides::{SourceSide, TargetSide};
 use crate::metadata::groups::Board;
 use crate::model::{LinkName, Route, TopicName};
-use crate::replication::{Assigned, Ends, Supervisor};
+use crate::replication::{Assigned, Ends, Planes, Supervisor};
 use crate::runtime::limit::ByteRate;
 use crate::runtime::tasks::TaskScope;
 
@@ -95,7 +95,11 @@ impl Session {
             link: settings.name.clone(),
             source: source.records.clone(),
             source_points: source.points.clone(),
-            sink: target.records.clone(),
+            planes: Planes {
+                rule: settings.plane,
+                batches: target.batches.clone(),
+                records: target.records.clone(),
+            },
             target_points: target.points.clone(),
             ledger: ledger.clone(),
             producer,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::metadata::groups::GroupRules;
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
+use crate::policy::plane::PlaneRule;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 
@@ -20,6 +21,8 @@ pub struct LinkSettings {
     pub start: Start,
     /// What retention loss does.
     pub retention_overtook: RetentionOvertook,
+    /// How records may travel.
+    pub plane: PlaneRule,
     /// Rate limit unless an operator set another, bytes per second.
     pub rate_limit_bytes: Option<u64>,
     /// Pause between looks at the topics.

@@ -32,7 +32,9 @@ pub struct TargetSide {
     pub catalog: Arc<dyn Catalog>,
     /// Changes of topics.
     pub admin: Arc<dyn TopicAdmin>,
-    /// Writers.
+    /// Writers of the batches plane.
+    pub batches: Arc<dyn Sink>,
+    /// Writers of the records plane.
     pub records: Arc<dyn Sink>,
     /// Single looks.
     pub points: Arc<dyn PointReader>,

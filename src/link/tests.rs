@@ -17,6 +17,7 @@ use crate::metadata::topics::TopicRules;
 use crate::model::{HaltReason, PartitionState};
 use crate::policy::group::{Consistency, Deletions, NoPosition};
 use crate::policy::naming::Naming;
+use crate::policy::plane::PlaneRule;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::selection::{Patterns, Selection};
 use crate::policy::start::Start;
@@ -52,6 +53,7 @@ impl Twin {
             alias: "lyon".into(),
             catalog: to.clone(),
             admin: to.clone(),
+            batches: to.clone(),
             records: to.clone(),
             points: to.clone(),
             groups: to.clone(),
@@ -87,6 +89,7 @@ impl Twin {
             },
             start: self.start,
             retention_overtook: RetentionOvertook::Halt,
+            plane: PlaneRule::Auto,
             rate_limit_bytes: None,
             topics_interval: Duration::from_secs(2),
             groups_interval: Duration::from_secs(1),

@@ -13,6 +13,9 @@ pub enum ProtectionLevel {
     /// Producer state is absent or may expire (data older than `producer.id.expiration.ms`): one batch in flight, the
     /// true end is probed before anything is repeated.
     ProbeOnly,
+    /// Nobody refuses a double (records plane): what an earlier process had queued may still land. It is matched at
+    /// attach or at the next ack, and counted.
+    DetectOnly,
 }
 
 /// What a partition is doing.

@@ -7,10 +7,12 @@ mod batch;
 mod halt;
 mod name;
 mod offset;
+mod plane;
 mod route;
 
 pub use batch::{Batch, EncodedBatch, Payload, Run};
 pub use halt::{Halt, HaltReason, PartitionState, ProtectionLevel, Resolution};
 pub use name::{ClusterId, GroupId, LinkName, TopicId, TopicName, TopicPartition};
+pub use plane::Plane;
 pub use offset::{LeaderEpoch, Offset, OffsetRange};
 pub use route::{ProducerIdentity, Route};

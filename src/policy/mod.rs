@@ -6,6 +6,7 @@ pub mod group;
 pub mod hole;
 pub mod lag;
 pub mod naming;
+pub mod plane;
 pub mod resolution;
 pub mod selection;
 pub mod start;

@@ -62,7 +62,7 @@ impl Replicator {
         if decision.is_some() {
             self.route_is_current().await?;
         }
-        let Opened { writer, end, log_start, has_producer_state, .. } = self.open_target().await?;
+        let Opened { writer, end, log_start, level, .. } = self.open_target().await?;
         let target = TargetLog { end, log_start };
         let bounds = self.source_bounds().await?;
         let map = self.map_of_route(target, bounds, decision).await?;
@@ -72,12 +72,11 @@ impl Replicator {
         let (position, last_epoch) = (draft.position(), draft.last_epoch());
         self.monitor.set_map(&map, draft);
         self.settle(decision).await?;
-        let level = if has_producer_state { ProtectionLevel::Guarded } else { ProtectionLevel::ProbeOnly };
         Ok(Attached { writer, map, position, expected: target.end, last_epoch, level })
     }
 
     async fn open_target(&self) -> Result<Opened, Ended> {
-        let opened = self.ends.sink.open(self.route(), self.ends.producer).await;
+        let opened = self.ends.planes.sink(self.monitor.plane().plane).open(self.route(), self.ends.producer).await;
         opened.map_err(|e| match e.kind {
             ErrorKind::Recreated => halt(HaltReason::TargetRecreated, e.message),
             _ => Ended::from(e),
@@ -391,6 +390,7 @@ impl From<Error> for Ended {
             ErrorKind::Fenced => halt(HaltReason::Fenced, error.message),
             ErrorKind::Denied => halt(HaltReason::AccessDenied, error.message),
             ErrorKind::Corrupt => halt(HaltReason::Corrupt, error.message),
+            ErrorKind::PlaneRefused => Ended::PlaneRefused(error),
             ErrorKind::TooLarge | ErrorKind::Refused => halt(HaltReason::RecordRefused, error.message),
             _ => Ended::Failed(error),
         }

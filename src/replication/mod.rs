@@ -8,6 +8,7 @@
 mod anchor;
 mod attach;
 mod monitor;
+mod planes;
 mod replicator;
 mod supervisor;
 mod tail;
@@ -16,5 +17,6 @@ mod tests;
 mod window;
 
 pub use monitor::{LagReport, RouteMonitor};
+pub use planes::{PlaneInUse, Planes};
 pub use replicator::Ends;
 pub use supervisor::{Assigned, Supervisor};

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use crate::endpoint::Bounds;
 use crate::ledger::RouteMap;
-use crate::model::{LinkName, Offset, PartitionState, Route};
+use crate::model::{LinkName, Offset, PartitionState, Plane, Route};
 use crate::offsets::OffsetMap;
 use crate::policy::lag::LagClock;
 use crate::replication::anchor::AnchorSlot;
+use crate::replication::planes::PlaneInUse;
 use crate::telemetry::metrics::RouteMetrics;
 
 /// One route's face; shared.
@@ -24,10 +25,13 @@ pub struct RouteMonitor {
     map: Mutex<Option<RouteMap>>,
     pub(super) anchor: Mutex<AnchorSlot>,
     ends: Mutex<Ends>,
+    plane: Mutex<PlaneInUse>,
     /// Records copied by this process.
     pub records: AtomicU64,
     /// Bytes of record batches copied by this process.
     pub bytes: AtomicU64,
+    /// Records that this process wrote with another timestamp, because their plane cannot carry theirs.
+    pub altered: AtomicU64,
     /// How often the map's content was replaced: the same source offset may lie elsewhere then.
     pub attachments: AtomicU64,
     /// Whether the last attach had nothing to hold against both logs: every anchor was compacted or has expired.
@@ -68,8 +72,10 @@ impl RouteMonitor {
             map: Mutex::default(),
             anchor: Mutex::default(),
             ends: Mutex::default(),
+            plane: Mutex::new(PlaneInUse { plane: Plane::Batches, why: None }),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            altered: AtomicU64::new(0),
             attachments: AtomicU64::new(0),
             unanchored: AtomicBool::new(false),
             doubted: Notify::new(),
@@ -85,6 +91,22 @@ impl RouteMonitor {
     /// What the partition is doing.
     pub fn state(&self) -> PartitionState {
         self.state.borrow().clone()
+    }
+
+    /// The plane it travels on.
+    pub fn plane(&self) -> PlaneInUse {
+        self.plane.lock().expect("no panic while held").clone()
+    }
+
+    pub(super) fn set_plane(&self, plane: PlaneInUse) {
+        *self.plane.lock().expect("no panic while held") = plane;
+    }
+
+    pub(super) fn altered(&self, records: u64) {
+        if records > 0 {
+            self.metrics.altered(records);
+            self.altered.fetch_add(records, Ordering::Relaxed);
+        }
     }
 
     /// Follows the partition's state.

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Sink, Source, Writer};
+use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Source, Writer};
 use crate::ledger::record::HaltRecord;
 use crate::ledger::{ControlKey, ControlRecord, Ledger, RouteMap};
 use crate::model::{
@@ -18,6 +18,7 @@ use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::attach::Attached;
 use crate::replication::monitor::RouteMonitor;
+use crate::replication::planes::Planes;
 use crate::replication::window::{InFlight, Landed, Sent, Window};
 use crate::runtime::limit::ByteRate;
 use crate::runtime::retry::Pace;
@@ -42,7 +43,7 @@ pub struct Ends {
     /// Single looks at the source.
     pub source_points: Arc<dyn PointReader>,
     /// The target's writers.
-    pub sink: Arc<dyn Sink>,
+    pub planes: Planes,
     /// Single looks at the target.
     pub target_points: Arc<dyn PointReader>,
     /// The link's durable state.
@@ -77,6 +78,8 @@ pub(super) struct Replicator {
 pub(super) enum Ended {
     Stopped,
     Failed(Error),
+    /// The target refuses the way the route is written.
+    PlaneRefused(Error),
     Halted(Halt),
 }
 
@@ -89,6 +92,7 @@ impl Replicator {
     /// the next attach.
     pub(super) async fn run(self) {
         let mut pace = Pace::new(RETRY_FIRST, RETRY_LONGEST);
+        self.monitor.set_plane(self.ends.planes.first());
         loop {
             let attached = self.stop.run_until_cancelled(self.attach()).await;
             let ended = match attached {
@@ -106,7 +110,8 @@ impl Replicator {
     async fn replicate(&self, attached: Attached, pace: &mut Pace) -> Ended {
         let reader = self.ends.source.open(self.route(), attached.position, attached.last_epoch);
         let mut writer = attached.writer;
-        writer.limit_in_flight(attached.level == ProtectionLevel::ProbeOnly);
+        let one_in_flight = attached.level == ProtectionLevel::ProbeOnly;
+        writer.limit_in_flight(one_in_flight);
         let mut flow = Flow {
             replicator: self,
             reader,
@@ -116,6 +121,7 @@ impl Replicator {
             ready: None,
             expected: attached.expected,
             level: attached.level,
+            one_in_flight,
             guarded_until_ms: i64::MAX,
         };
         let ended = flow.run(pace).await;
@@ -138,17 +144,30 @@ impl Replicator {
                 self.monitor.enter(state);
                 wait
             }
-            Ended::Halted(halt) => {
-                self.report_halt(&halt).await;
-                self.monitor.enter(PartitionState::Halted(halt));
-                HALT_RETRY
+            Ended::PlaneRefused(error) => {
+                let plane = self.monitor.plane().plane;
+                if let Some(next) = self.ends.planes.instead_of(plane, error.kind, &error.message) {
+                    tracing::warn!(route = %self.route(), %error, from = %plane, to = %next.plane, "going on by another plane");
+                    self.monitor.set_plane(next);
+                    return true;
+                }
+                let detail = format!("{} (plane `{plane}`; the link's setting `plane` may allow another)", error.message);
+                self.halt(Halt { reason: HaltReason::RecordRefused, detail }).await
             }
+            Ended::Halted(halt) => self.halt(halt).await,
         };
         tokio::select! {
             () = self.stop.cancelled() => false,
             () = self.monitor.decided.notified() => true,
             () = tokio::time::sleep(wait) => true,
         }
+    }
+
+    /// Answers when to look at the cause again.
+    async fn halt(&self, halt: Halt) -> Duration {
+        self.report_halt(&halt).await;
+        self.monitor.enter(PartitionState::Halted(halt));
+        HALT_RETRY
     }
 
     async fn report_halt(&self, halt: &Halt) {
@@ -183,6 +202,7 @@ struct Flow<'a> {
     /// Target offset the next record to be sent must get.
     expected: Offset,
     level: ProtectionLevel,
+    one_in_flight: bool,
     /// When the target forgets what was last acknowledged, and with it us; unknown before the first ack, which is waited for
     /// before anything else is sent.
     guarded_until_ms: i64,
@@ -255,7 +275,7 @@ impl Flow<'_> {
             Payload::Batches(encoded) => {
                 let is_protected = self.protects(encoded);
                 if !is_protected || unix_ms() >= self.guarded_until_ms {
-                    self.set_level(ProtectionLevel::ProbeOnly);
+                    self.protect(false);
                 }
                 self.ready = Some(Ready { owed: encoded.bytes.len() as u64, is_protected, batch });
             }
@@ -272,16 +292,23 @@ impl Flow<'_> {
         batch.max_timestamp_ms.saturating_add(expiration_ms)
     }
 
-    fn set_level(&mut self, level: ProtectionLevel) {
-        if level != self.level {
-            self.level = level;
-            self.writer.limit_in_flight(level == ProtectionLevel::ProbeOnly);
+    /// Whether the target remembers what was last written: else one batch is in flight.
+    fn protect(&mut self, is_protected: bool) {
+        if self.one_in_flight == is_protected {
+            self.one_in_flight = !is_protected;
+            self.writer.limit_in_flight(!is_protected);
         }
+        self.level = match (self.level, is_protected) {
+            (ProtectionLevel::DetectOnly, _) => ProtectionLevel::DetectOnly,
+            (_, true) => ProtectionLevel::Guarded,
+            (_, false) => ProtectionLevel::ProbeOnly,
+        };
     }
 
     fn sent(&mut self, sent: Sent) {
         let Ready { batch, .. } = self.ready.take().expect("only a ready batch is sent");
         self.expected = self.expected + i64::from(sent.batch.records);
+        self.replicator.monitor.altered(self.writer.take_altered());
         self.window.push(InFlight { range: batch.range, sent: Some(sent), _permit: batch.permit });
     }
 
@@ -312,7 +339,7 @@ impl Flow<'_> {
         // Only now does the target remember something of us that will stay: before, what follows could be accepted in the
         // place of what was lost.
         if self.protects(&batch) && self.ready.as_ref().is_none_or(|next| next.is_protected) {
-            self.set_level(ProtectionLevel::Guarded);
+            self.protect(true);
         }
         let target_end = base + i64::from(batch.records);
         self.map.lock().expect("no panic while held").extend(range, &batch.runs, base, batch.leader_epoch);

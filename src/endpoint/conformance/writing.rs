@@ -3,16 +3,20 @@
 use super::stage::{Contents, Stage, contents, encoded, new_topic, some_records, within};
 use crate::batch::Record;
 use crate::endpoint::{Error, ErrorKind, Opened, View, Writer};
-use crate::model::{Offset, OffsetRange, ProducerIdentity, Route};
+use crate::model::{Offset, OffsetRange, ProducerIdentity, ProtectionLevel, Route};
 
 /// Runs the whole suite.
 pub async fn all(stage: &dyn Stage) {
     deliveries_come_in_order_at_the_expected_offsets(stage).await;
     a_reopened_writer_goes_on_at_the_end(stage).await;
     an_offset_that_is_not_next_is_refused(stage).await;
-    of_two_writers_with_different_batches_one_wins(stage).await;
-    two_writers_with_the_same_batches_write_them_once(stage).await;
-    a_newer_epoch_fences_the_older(stage).await;
+    if refuses_doubles(stage).await {
+        of_two_writers_with_different_batches_one_wins(stage).await;
+        two_writers_with_the_same_batches_write_them_once(stage).await;
+        a_newer_epoch_fences_the_older(stage).await;
+    } else {
+        of_two_writers_each_learns_of_the_other(stage).await;
+    }
     a_record_too_large_is_named_and_the_log_stays_usable(stage).await;
     a_topic_of_another_id_is_not_written(stage).await;
 }
@@ -21,7 +25,8 @@ pub async fn all(stage: &dyn Stage) {
 pub async fn deliveries_come_in_order_at_the_expected_offsets(stage: &dyn Stage) {
     let (route, producer) = (new_topic(stage, &[]).await, new_producer(stage).await);
     let mut opened = open(stage, &route, producer).await;
-    assert_eq!((opened.end, opened.has_producer_state), (Offset(0), false), "the topic is new");
+    assert_eq!(opened.end, Offset(0), "the topic is new");
+    assert_ne!(opened.level, ProtectionLevel::Guarded, "nobody remembers who wrote");
     let (mut expected, mut next, mut deliveries) = (Contents::new(), Offset(0), Vec::new());
     for count in (1..=40).map(|n| n % 7 + 1) {
         let records = some_records(count);
@@ -43,10 +48,12 @@ pub async fn deliveries_come_in_order_at_the_expected_offsets(stage: &dyn Stage)
 pub async fn a_reopened_writer_goes_on_at_the_end(stage: &dyn Stage) {
     let (route, producer) = (new_topic(stage, &[]).await, new_producer(stage).await);
     let mut expected = Contents::new();
+    let refuses = refuses_doubles(stage).await;
     for round in 0..4 {
         let mut opened = open(stage, &route, producer).await;
         assert_eq!(opened.end, Offset(round * 3), "all that was acknowledged is there");
-        assert_eq!(opened.has_producer_state, round > 0, "the leader remembers who wrote");
+        let remembers = opened.level == ProtectionLevel::Guarded;
+        assert_eq!(remembers, refuses && round > 0, "the leader remembers who wrote, where that counts");
         let records = some_records(3);
         write(&mut *opened.writer, &records, opened.end).await.expect("an undisturbed batch is durable");
         expected.extend(contents(OffsetRange::new(opened.end, opened.end + 3), &records));
@@ -85,6 +92,23 @@ pub async fn of_two_writers_with_different_batches_one_wins(stage: &dyn Stage) {
     let mut expected = contents(OffsetRange::new(Offset(0), Offset(1)), &seed);
     expected.extend(contents(OffsetRange::new(Offset(1), Offset(4)), &won));
     assert_eq!(written(stage, &route, Offset(4)).await, expected);
+}
+
+/// Where nobody refuses a double: an ack tells that the log was not as expected, whether a stranger's records lie before
+/// the batch or within it.
+pub async fn of_two_writers_each_learns_of_the_other(stage: &dyn Stage) {
+    let (route, producer) = (new_topic(stage, &[]).await, new_producer(stage).await);
+    let (mut one, mut other) = (open(stage, &route, producer).await, open(stage, &route, producer).await);
+    assert_eq!((one.end, other.end), (Offset(0), Offset(0)));
+    write(&mut *one.writer, &some_records(3), Offset(0)).await.expect("the first batch is durable");
+    let base = write(&mut *other.writer, &some_records(2), Offset(0)).await.expect("nobody refuses it");
+    assert_eq!(base, Offset(3), "the ack says where it lies");
+    let base = write(&mut *one.writer, &some_records(1), Offset(3)).await.expect("nobody refuses it");
+    assert_eq!(base, Offset(5), "the ack says where it lies");
+    for writer in [one.writer, other.writer] {
+        writer.close().await;
+    }
+    assert_eq!(open(stage, &route, producer).await.end, Offset(6), "an opened writer begins behind both");
 }
 
 /// Two owners that do the same: both are told the same offset, the log has each batch once.
@@ -143,6 +167,11 @@ pub async fn a_topic_of_another_id_is_not_written(stage: &dyn Stage) {
     let producer = new_producer(stage).await;
     let refused = within("opening comes to an end", stage.sink().open(&mistaken, producer)).await;
     assert_eq!(refused.err().expect("the id differs").kind, ErrorKind::Recreated);
+}
+
+async fn refuses_doubles(stage: &dyn Stage) -> bool {
+    let (route, producer) = (new_topic(stage, &[]).await, new_producer(stage).await);
+    open(stage, &route, producer).await.level != ProtectionLevel::DetectOnly
 }
 
 async fn new_producer(stage: &dyn Stage) -> ProducerIdentity {

@@ -9,7 +9,7 @@ use crate::endpoint::memory::line::{Line, Pending, Room};
 use crate::endpoint::memory::producers::advance;
 use crate::endpoint::memory::{Call, MemoryCluster, State};
 use crate::endpoint::{Delivery, Error, ErrorKind, Opened, Result, Sink, Writer};
-use crate::model::{EncodedBatch, LeaderEpoch, Offset, ProducerIdentity, Route, TopicPartition};
+use crate::model::{EncodedBatch, LeaderEpoch, Offset, ProducerIdentity, ProtectionLevel, Route, TopicPartition};
 
 #[async_trait]
 impl Sink for MemoryCluster {
@@ -39,7 +39,10 @@ impl Sink for MemoryCluster {
             s.connections_opened += 1;
             s.connections_opened
         });
-        let has_producer_state = known.is_some_and(|(epoch, _)| epoch == producer.epoch);
+        let level = match known {
+            Some((epoch, _)) if epoch == producer.epoch => ProtectionLevel::Guarded,
+            _ => ProtectionLevel::ProbeOnly,
+        };
         let (line, room) = Line::start(self.clone(), at.clone(), bounds.leader_epoch);
         let writer = MemoryWriter {
             cluster: self.clone(),
@@ -56,7 +59,7 @@ impl Sink for MemoryCluster {
             end,
             log_start: bounds.log_start,
             leader_epoch: bounds.leader_epoch,
-            has_producer_state,
+            level,
             writer: Box::new(writer),
         })
     }

@@ -14,7 +14,7 @@ use crate::endpoint::{
     Catalog, CommitFeed, Delivery, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, LedgerEntry, LedgerReader,
     LedgerStore, LedgerTopic, Opened, Reader, Sink, Source,
 };
-use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, ProducerIdentity, Route};
+use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, ProducerIdentity, ProtectionLevel, Route};
 
 const OURS: ProducerIdentity = ProducerIdentity { id: 77, epoch: 3 };
 
@@ -75,7 +75,7 @@ async fn a_lost_ack_fails_what_follows_and_is_found_at_the_next_attach() {
     assert_eq!(lost.await.expect_err("lost").kind, ErrorKind::Attach);
     assert_eq!(next.await.expect_err("behind the lost one").kind, ErrorKind::Attach);
     let again = open(&cluster, &route).await;
-    assert_eq!((again.end, again.has_producer_state), (Offset(6), true), "both were appended");
+    assert_eq!((again.end, again.level), (Offset(6), ProtectionLevel::Guarded), "both were appended");
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn a_writer_is_bound_to_its_leader_and_a_reader_notices_what_a_new_one_lac
     assert_eq!(moved.kind, ErrorKind::Attach);
     assert_eq!(read(&mut *reader).await.expect_err("truncated").kind, ErrorKind::Truncated(Offset(2)));
     let mut opened = open(&cluster, &route).await;
-    assert_eq!((opened.end, opened.leader_epoch, opened.has_producer_state), (Offset(2), LeaderEpoch(1), true));
+    assert_eq!((opened.end, opened.leader_epoch, opened.level), (Offset(2), LeaderEpoch(1), ProtectionLevel::Guarded));
     send(&mut opened, 2..4).await.await.expect("durable");
     let Payload::Batches(batch) = read(&mut *behind).await.expect("the reader was not beyond").payload else {
         panic!("a batch of the new leader")
@@ -213,7 +213,7 @@ async fn expired_state_and_fences_show_when_a_writer_opens() {
     send(&mut opened, 0..3).await.await.expect("durable");
     cluster.expire_producers(&route.target);
     let unguarded = open(&cluster, &route).await;
-    assert_eq!((unguarded.end, unguarded.has_producer_state), (Offset(3), false));
+    assert_eq!((unguarded.end, unguarded.level), (Offset(3), ProtectionLevel::ProbeOnly));
     cluster.fence(&route.target, ProducerIdentity { epoch: OURS.epoch + 1, ..OURS });
     let fenced = send(&mut opened, 3..4).await.await.expect_err("fenced");
     assert_eq!(fenced.kind, ErrorKind::Fenced);

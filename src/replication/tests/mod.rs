@@ -25,9 +25,11 @@ use crate::model::{
     TopicPartition,
 };
 use crate::offsets::{OffsetMap, Translation};
+use crate::policy::plane::PlaneRule;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::monitor::RouteMonitor;
+use crate::replication::planes::Planes;
 use crate::replication::replicator::{Ends, Replicator, unix_ms};
 use crate::runtime::limit::ByteRate;
 use crate::runtime::tasks::TaskScope;
@@ -155,7 +157,11 @@ impl Twin {
             catalog: Arc::new(self.source.clone()),
             source: Arc::new(self.source.clone()),
             source_points: Arc::new(self.source.clone()),
-            sink: Arc::new(self.target.clone()),
+            planes: Planes {
+                rule: PlaneRule::Auto,
+                batches: Arc::new(self.target.clone()),
+                records: Arc::new(self.target.clone()),
+            },
             target_points: Arc::new(self.target.clone()),
             ledger: ledger.clone(),
             producer: OURS,

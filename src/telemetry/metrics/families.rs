@@ -24,7 +24,9 @@ families! { COUNTERS, "Families that only grow, from 0 at the start of the proce
     FAILURES = "twinlog_failures_total", "Times a partition failed and backed off before trying again.";
     DUPLICATED = "twinlog_duplicated_records_total", "Records found twice on the target, matched by content and mapped.";
     UNVERIFIABLE = "twinlog_unverifiable_records_total", "Records of the target's tail that could not be held against the source, because one side no longer has them.";
+    ALTERED = "twinlog_altered_timestamps_total", "Records written with the timestamp of 1 ms instead of 0, which the records plane cannot write.";
     LOST = "twinlog_lost_records_total", "Source offsets given up: removed by retention before they were copied, or skipped by an operator.";
+    LANES_REPLACED = "twinlog_lanes_replaced_total", "Producers of the records plane that were replaced after a failure; the routes of each, at most 64, attached again.";
     PASS_FAILURES = "twinlog_pass_failures_total", "Passes over topics, groups or bounds, or flushes of the map, that failed, by pass.";
 }
 

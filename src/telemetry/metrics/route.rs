@@ -19,6 +19,7 @@ pub struct RouteMetrics {
     failures: Counter,
     duplicated: Counter,
     unverifiable: Counter,
+    altered: Counter,
     lost: Counter,
     delivery: Histogram,
 }
@@ -38,6 +39,7 @@ impl RouteMetrics {
             failures: counter!(families::FAILURES.name, &labels),
             duplicated: counter!(families::DUPLICATED.name, &labels),
             unverifiable: counter!(families::UNVERIFIABLE.name, &labels),
+            altered: counter!(families::ALTERED.name, &labels),
             lost: counter!(families::LOST.name, &labels),
             delivery: histogram!(families::DELIVERY_SECONDS.name, "link" => link.to_string()),
         }
@@ -68,6 +70,11 @@ impl RouteMetrics {
     /// Records of the target's tail could not be held against the source.
     pub fn unverifiable(&self, records: u64) {
         self.unverifiable.increment(records);
+    }
+
+    /// Records were written with another timestamp.
+    pub fn altered(&self, records: u64) {
+        self.altered.increment(records);
     }
 
     /// Source offsets were given up.

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::{ProduceSettings, ProduceSink};
 use crate::batch::{BatchBuilder, Record, pass};
 use crate::endpoint::{Delivery, ErrorKind, Opened, Security, Sink, Writer};
-use crate::model::{EncodedBatch, Offset, ProducerIdentity, Route, TopicPartition};
+use crate::model::{EncodedBatch, Offset, ProducerIdentity, ProtectionLevel, Route, TopicPartition};
 use crate::runtime::tasks::TaskScope;
 use crate::wire::Cluster;
 use crate::wire::broker_stub::{Asked, Peer, serve};
@@ -220,8 +220,8 @@ async fn send(writer: &mut Box<dyn Writer>, expected: i64) -> Delivery {
 #[tokio::test]
 async fn a_broker_that_tells_neither_log_end_nor_producers_is_opened_at_its_resting_high_watermark() {
     let bed = Bed::new(5).await;
-    let Opened { end, log_start, has_producer_state, mut writer, .. } = bed.open(0).await;
-    assert_eq!((end, log_start, has_producer_state), (Offset(END), Offset(7), false));
+    let Opened { end, log_start, level, mut writer, .. } = bed.open(0).await;
+    assert_eq!((end, log_start, level), (Offset(END), Offset(7), ProtectionLevel::ProbeOnly));
     assert_eq!(send(&mut writer, END).await.await.unwrap(), Offset(END));
 }
 

@@ -13,7 +13,7 @@ use super::lanes::Lanes;
 use super::sequence;
 use super::writer::PartitionWriter;
 use crate::endpoint::{Error, ErrorKind, Opened, Result, Sink};
-use crate::model::{LeaderEpoch, ProducerIdentity, Route, TopicId, TopicPartition};
+use crate::model::{LeaderEpoch, ProducerIdentity, ProtectionLevel, Route, TopicId, TopicPartition};
 use crate::runtime::retry::Pace;
 use crate::runtime::tasks::TaskScope;
 use crate::wire::{Cluster, Leader};
@@ -138,7 +138,7 @@ impl ProduceSink {
             end,
             log_start,
             leader_epoch: leader.epoch,
-            has_producer_state: start.guarded,
+            level: if start.guarded { ProtectionLevel::Guarded } else { ProtectionLevel::ProbeOnly },
             writer: Box::new(writer),
         })
     }

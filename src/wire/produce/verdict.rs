@@ -57,7 +57,7 @@ pub(super) fn verdict(code: i16) -> Option<Verdict> {
         17 => (ErrorKind::Protocol, false, "the topic's name is refused (INVALID_TOPIC_EXCEPTION)"),
         21 => (ErrorKind::Protocol, false, "acks=all is refused (INVALID_REQUIRED_ACKS)"),
         42 => (ErrorKind::Protocol, false, "the request is refused (INVALID_REQUEST)"),
-        35 => (ErrorKind::Unsupported, false, "the broker does not speak this version (UNSUPPORTED_VERSION)"),
+        35 => (ErrorKind::PlaneRefused, false, "the broker does not speak this version (UNSUPPORTED_VERSION)"),
         29 => (
             ErrorKind::Denied,
             false,
@@ -82,7 +82,7 @@ pub(super) fn verdict(code: i16) -> Option<Verdict> {
              message.timestamp.after.max.ms",
         ),
         43 => (
-            ErrorKind::Denied,
+            ErrorKind::PlaneRefused,
             false,
             "the topic stores an old message format (UNSUPPORTED_FOR_MESSAGE_FORMAT): raise message.format.version",
         ),
@@ -102,7 +102,7 @@ pub(super) fn verdict(code: i16) -> Option<Verdict> {
         51 => (ErrorKind::Protocol, false, "a transaction was assumed (CONCURRENT_TRANSACTIONS)"),
         120 => (ErrorKind::Protocol, false, "a transaction was assumed (TRANSACTION_ABORTABLE)"),
         76 => (
-            ErrorKind::Refused,
+            ErrorKind::PlaneRefused,
             false,
             "the broker does not know the batch's compression (UNSUPPORTED_COMPRESSION_TYPE)",
         ),
@@ -120,7 +120,7 @@ pub(super) fn verdict(code: i16) -> Option<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ErrorKind::{Attach, Corrupt, Denied, Fenced, Protocol, Refused, TooLarge, Unsupported};
+    use ErrorKind::{Attach, Corrupt, Denied, Fenced, PlaneRefused, Protocol, Refused, TooLarge};
 
     /// One row per code of the produce table in `facts/raw-batches` §6.7: code, kind, metadata asked again.
     const TABLE: &[(i16, ErrorKind, bool)] = &[
@@ -140,13 +140,13 @@ mod tests {
         (18, TooLarge, false),
         (17, Protocol, false),
         (21, Protocol, false),
-        (35, Unsupported, false),
+        (35, PlaneRefused, false),
         (42, Protocol, false),
         (29, Denied, false),
         (31, Denied, false),
         (53, Denied, false),
         (32, Denied, false),
-        (43, Denied, false),
+        (43, PlaneRefused, false),
         (44, Denied, false),
         (45, Attach, false),
         (46, Attach, false),
@@ -160,7 +160,7 @@ mod tests {
         (74, Attach, true),
         (75, Attach, true),
         (78, Attach, true),
-        (76, Refused, false),
+        (76, PlaneRefused, false),
         (87, Refused, false),
         (89, Attach, false),
         (103, Attach, true),
