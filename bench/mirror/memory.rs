@@ -1,4 +1,5 @@
-//! Peak memory against the size of the backlog and the number of partitions behind, with a budget of 16 MiB.
+//! Peak memory against the size of the backlog and the number of partitions behind: with a budget of 16 MiB, and on the
+//! records plane of 128 MiB.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,19 +11,47 @@ use super::support::batch::Codec;
 use super::support::unique;
 use super::{Bench, ends, usage};
 
-/// Partitions behind, and GiB of backlog before compression.
-const CASES: [(i32, u64); 4] = [(6, 1), (6, 5), (100, 1), (1000, 1)];
+/// The plane with its budget and goal, partitions behind, and GiB of backlog before compression.
+const CASES: [(&Plane, i32, u64); 7] = [
+    (BATCHES, 6, 1),
+    (BATCHES, 6, 5),
+    (BATCHES, 100, 1),
+    (BATCHES, 1000, 1),
+    (RECORDS, 6, 1),
+    (RECORDS, 100, 1),
+    (RECORDS, 1000, 1),
+];
+const BATCHES: &Plane = &Plane { name: "batches", budget: "16MiB", goal: "≤ 64 MiB" };
+const RECORDS: &Plane = &Plane { name: "records", budget: "128MiB", goal: "≤ 256 MiB" };
 const PATIENCE: Duration = Duration::from_secs(900);
+
+struct Plane {
+    name: &'static str,
+    budget: &'static str,
+    goal: &'static str,
+}
 
 /// Copies each backlog and prints the table.
 pub fn run(bench: &Bench) {
-    let mut table = Table::new(&["partitions behind", "backlog", "pid", "peak RSS", "CPU s/GiB", "MiB/s", "goal"]);
-    for (partitions, gib) in CASES {
+    let mut table = Table::new(&[
+        "plane",
+        "budget",
+        "partitions behind",
+        "backlog",
+        "pid",
+        "peak RSS",
+        "CPU s/GiB",
+        "MiB/s",
+        "goal",
+    ]);
+    for (Plane { name, budget, goal }, partitions, gib) in CASES {
         let topic = unique("backlog");
         let payload = Payload::new(Codec::None);
         let records = (gib << 30) / 930;
         let filled = payload.fill(&bench.source, &topic, partitions, records);
-        let (mirror, copy) = twinlog(bench, &topic, &[], |setup| setup.and("[memory]\nbudget = \"16MiB\""));
+        let (mirror, copy) = twinlog(bench, &topic, &[], |setup| {
+            setup.line(&format!("plane = {name:?}")).and(&format!("[memory]\nbudget = {budget:?}"))
+        });
         let launched = Instant::now();
         mirror.start();
         let pid = mirror.pid().expect("it runs");
@@ -31,13 +60,15 @@ pub fn run(bench: &Bench) {
             thread::sleep(Duration::from_millis(50));
         }
         table.row([
+            (*name).into(),
+            (*budget).into(),
             partitions.to_string(),
             format!("{:.2} GiB", filled.gib()),
             pid.to_string(),
             mib(usage::memory(pid).1),
             format!("{:.2}", usage::cpu(pid).as_secs_f64() / filled.gib()),
             format!("{:.0}", filled.gib() * 1024.0 / launched.elapsed().as_secs_f64()),
-            "≤ 64 MiB".into(),
+            (*goal).into(),
         ]);
         drop(mirror);
         forget(bench.target.client(), &copy);

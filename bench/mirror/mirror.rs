@@ -10,14 +10,20 @@ use super::support::{Setup, Twinlog, unique};
 pub enum Program {
     MirrorMaker,
     Twinlog,
+    /// Twinlog on the records plane.
+    Records,
 }
 
 impl Program {
+    /// All of them.
+    pub const ALL: [Program; 3] = [Program::MirrorMaker, Program::Twinlog, Program::Records];
+
     /// As tables call it.
     pub fn name(self) -> &'static str {
         match self {
             Program::MirrorMaker => "MirrorMaker 2",
             Program::Twinlog => "Twinlog",
+            Program::Records => "Twinlog, records plane",
         }
     }
 }
@@ -43,8 +49,9 @@ impl Mirror {
                 let mirror_maker = MirrorMaker::start(&bench.source, &bench.target, &alias, topic, codec);
                 Mirror { running: Running::MirrorMaker(mirror_maker), copy: format!("{alias}.{topic}") }
             }
-            Program::Twinlog => {
-                let (twinlog, copy) = twinlog(bench, topic, &[], |setup| setup);
+            Program::Twinlog | Program::Records => {
+                let plane = if program == Program::Records { "records" } else { "batches" };
+                let (twinlog, copy) = twinlog(bench, topic, &[], |s| s.line(&format!("plane = {plane:?}")));
                 twinlog.start();
                 Mirror { running: Running::Twinlog(twinlog), copy }
             }

@@ -8,8 +8,8 @@ use regex::RegexBuilder;
 
 use super::intervals::Intervals;
 use super::section::{Section, expected, from_environment, text};
-pub use crate::policy::group::{Consistency, Deletions, NoPosition};
 use crate::model::Plane;
+pub use crate::policy::group::{Consistency, Deletions, NoPosition};
 pub use crate::policy::naming::Naming;
 pub use crate::policy::plane::PlaneRule;
 pub use crate::policy::resolution::RetentionOvertook;

@@ -66,7 +66,9 @@ fn of_partitions(gauges: &Gauges, report: &LinkReport) {
     // Zeros are said, so that an alert has a series before anything is wrong.
     let mut states: BTreeMap<&str, u32> = PARTITION_STATES.map(|state| (state, 0)).into();
     let mut levels: BTreeMap<&str, u32> =
-        [ProtectionLevel::Guarded, ProtectionLevel::ProbeOnly, ProtectionLevel::DetectOnly].map(|level| (level_name(level), 0)).into();
+        [ProtectionLevel::Guarded, ProtectionLevel::ProbeOnly, ProtectionLevel::DetectOnly]
+            .map(|level| (level_name(level), 0))
+            .into();
     let mut halted: BTreeMap<String, u32> = BTreeMap::new();
     for partition in &report.partitions {
         *states.entry(state_name(&partition.state)).or_default() += 1;

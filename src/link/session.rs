@@ -95,11 +95,7 @@ impl Session {
             link: settings.name.clone(),
             source: source.records.clone(),
             source_points: source.points.clone(),
-            planes: Planes {
-                rule: settings.plane,
-                batches: target.batches.clone(),
-                records: target.records.clone(),
-            },
+            planes: Planes { rule: settings.plane, batches: target.batches.clone(), records: target.records.clone() },
             target_points: target.points.clone(),
             ledger: ledger.clone(),
             producer,

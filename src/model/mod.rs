@@ -13,6 +13,6 @@ mod route;
 pub use batch::{Batch, EncodedBatch, Payload, Run};
 pub use halt::{Halt, HaltReason, PartitionState, ProtectionLevel, Resolution};
 pub use name::{ClusterId, GroupId, LinkName, TopicId, TopicName, TopicPartition};
-pub use plane::Plane;
 pub use offset::{LeaderEpoch, Offset, OffsetRange};
+pub use plane::Plane;
 pub use route::{ProducerIdentity, Route};

@@ -151,7 +151,8 @@ impl Replicator {
                     self.monitor.set_plane(next);
                     return true;
                 }
-                let detail = format!("{} (plane `{plane}`; the link's setting `plane` may allow another)", error.message);
+                let detail =
+                    format!("{} (plane `{plane}`; the link's setting `plane` may allow another)", error.message);
                 self.halt(Halt { reason: HaltReason::RecordRefused, detail }).await
             }
             Ended::Halted(halt) => self.halt(halt).await,

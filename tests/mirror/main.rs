@@ -27,6 +27,7 @@ mod halts;
 mod isolation;
 mod member;
 mod neighbours;
+mod planes;
 mod processor;
 mod start;
 mod topics;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use twinlog::endpoint::{ErrorKind, Sink};
-use twinlog::model::{Offset, ProducerIdentity};
+use twinlog::model::{Offset, ProducerIdentity, ProtectionLevel};
 use twinlog::wire::produce::ProduceSettings;
 
 use crate::support::{Cluster, ClusterSpec, unique, until};
@@ -104,7 +104,7 @@ async fn a_log_end_above_the_high_watermark_is_waited_for(cluster: &Cluster, pro
         }
     };
     follower.resume();
-    assert_eq!((opened.end, opened.has_producer_state), (Offset(5), true));
+    assert_eq!((opened.end, opened.level), (Offset(5), ProtectionLevel::Guarded));
     assert!(reasons.iter().any(|reason| reason.starts_with("waiting for the high watermark 3")), "{reasons:?}");
     drop(unheard);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kafka_protocol::messages::WriteTxnMarkersRequest;
 use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use twinlog::endpoint::{ErrorKind, Opened, Sink};
-use twinlog::model::{EncodedBatch, Offset, TopicId};
+use twinlog::model::{EncodedBatch, Offset, ProtectionLevel, TopicId};
 
 use crate::support::batch::{Batch, Codec};
 use crate::support::record::Record;
@@ -22,9 +22,8 @@ async fn every_record_of_every_partition_arrives_as_it_was() {
     let copies = (0..partitions).map(|partition| {
         let (sink, route) = (sink.clone(), route(&topic, partition));
         tokio::spawn(async move {
-            let Opened { end, log_start, has_producer_state, mut writer, .. } =
-                sink.open(&route, producer).await.unwrap();
-            assert_eq!((end, log_start, has_producer_state), (Offset(0), Offset(0), false));
+            let Opened { end, log_start, level, mut writer, .. } = sink.open(&route, producer).await.unwrap();
+            assert_eq!((end, log_start, level), (Offset(0), Offset(0), ProtectionLevel::ProbeOnly));
             let mut deliveries = Vec::new();
             for n in 0..40u64 {
                 let codec = Codec::ALL[n as usize % Codec::ALL.len()];
@@ -69,7 +68,7 @@ async fn a_batch_of_other_bounds_means_attach_and_spends_the_writer() {
     assert!(error.message.contains("OUT_OF_ORDER_SEQUENCE_NUMBER"), "{error}");
     assert_eq!(deliver(&mut second, orders(4, 1), 4).await.unwrap_err().kind, ErrorKind::Attach);
     let again = bed.open(&two).await.unwrap();
-    assert_eq!((again.end, again.has_producer_state), (Offset(3), true));
+    assert_eq!((again.end, again.level), (Offset(3), ProtectionLevel::Guarded));
     assert_eq!(bed.ids(), [0, 1, 2]);
 }
 
@@ -96,8 +95,8 @@ async fn the_sequence_is_the_leaders_whatever_lies_between() {
     assert_eq!(deliver(&mut writer, orders(0, 5), 0).await.unwrap(), 0);
     // Somebody else's records take offsets, not sequences.
     bed.cluster.client().produce(&bed.topic, 0, &orders(100, 3).bytes).unwrap();
-    let Opened { end, has_producer_state, mut writer, .. } = bed.open(&sink(bed.cluster)).await.unwrap();
-    assert_eq!((end, has_producer_state), (Offset(8), true));
+    let Opened { end, level, mut writer, .. } = bed.open(&sink(bed.cluster)).await.unwrap();
+    assert_eq!((end, level), (Offset(8), ProtectionLevel::Guarded));
     assert_eq!(deliver(&mut writer, orders(5, 2), 8).await.unwrap(), 8);
     assert_eq!(bed.ids(), [0, 1, 2, 3, 4, 100, 101, 102, 5, 6]);
 }

@@ -78,9 +78,12 @@ impl Setup {
 
     fn text(&self, http: &Port) -> String {
         let Setup { clusters, link, link_lines, more, .. } = self;
+        // All scenarios on another plane: TWINLOG_TEST_PLANE=records cargo test --test mirror
+        let plane = std::env::var("TWINLOG_TEST_PLANE").ok().filter(|_| !link_lines.contains("plane ="));
+        let plane = plane.map(|plane| format!("plane = {plane:?}\n")).unwrap_or_default();
         format!(
             "{clusters}[http]\nlisten = \"{}\"\n\n\
-             [links.{link}]\nsource = \"source\"\ntarget = \"target\"\n{link_lines}\n{more}",
+             [links.{link}]\nsource = \"source\"\ntarget = \"target\"\n{plane}{link_lines}\n{more}",
             http.address(),
         )
     }

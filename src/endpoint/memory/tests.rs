@@ -14,7 +14,9 @@ use crate::endpoint::{
     Catalog, CommitFeed, Delivery, GroupOffsets, GroupProtocol, GroupReader, GroupWriter, LedgerEntry, LedgerReader,
     LedgerStore, LedgerTopic, Opened, Reader, Sink, Source,
 };
-use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, ProducerIdentity, ProtectionLevel, Route};
+use crate::model::{
+    Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, ProducerIdentity, ProtectionLevel, Route,
+};
 
 const OURS: ProducerIdentity = ProducerIdentity { id: 77, epoch: 3 };
 

@@ -46,16 +46,23 @@ impl Parcel {
                 Err(failed(kind, source + &what))
             };
             if header_pairs(&record.headers).any(|(name, _)| std::str::from_utf8(name).is_err()) {
-                let what = "a header's name is not UTF-8, which the records plane cannot carry: only plane = \"batches\" can";
+                let what =
+                    "a header's name is not UTF-8, which the records plane cannot carry: only plane = \"batches\" can";
                 return refused(ErrorKind::Refused, what.into());
             }
             if limits.needs_keys && record.key.is_none() {
-                return refused(ErrorKind::Refused, "the target is compacted and refuses a record without a key".into());
+                return refused(
+                    ErrorKind::Refused,
+                    "the target is compacted and refuses a record without a key".into(),
+                );
             }
             let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
             let bytes = length(&record.key) + length(&record.value) + record.headers.len();
             if codec == Codec::None && bytes + FRAMING / 2 > limits.record_bytes {
-                let what = format!("a record of {bytes} bytes exceeds the target's max.message.bytes ({})", limits.record_bytes);
+                let what = format!(
+                    "a record of {bytes} bytes exceeds the target's max.message.bytes ({})",
+                    limits.record_bytes
+                );
                 return refused(ErrorKind::TooLarge, what);
             }
             memory += bytes + KEPT_PER_RECORD;

@@ -97,7 +97,9 @@ impl Writer for RecordWriter {
         Ok(Box::pin(async move {
             match timeout(LANDS_WITHIN, promise).await {
                 Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Err(Error::new(ErrorKind::Attach, format!("{at}: the producer ended before it reported"))),
+                Ok(Err(_)) => {
+                    Err(Error::new(ErrorKind::Attach, format!("{at}: the producer ended before it reported")))
+                }
                 Err(_) => {
                     let what = format!("{at}: not acknowledged within {LANDS_WITHIN:?}");
                     Err(Error::new(ErrorKind::Attach, what))

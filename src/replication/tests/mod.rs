@@ -4,6 +4,7 @@ mod anchors;
 mod attach;
 mod decisions;
 mod flow;
+mod planes;
 mod simulation;
 mod supervision;
 
@@ -87,6 +88,7 @@ pub(super) struct Twin {
     pub(super) start: Start,
     pub(super) retention_overtook: RetentionOvertook,
     pub(super) attach_turns: usize,
+    pub(super) plane: PlaneRule,
 }
 
 impl Twin {
@@ -99,7 +101,8 @@ impl Twin {
         let (source, target) = (MemoryCluster::new("paris-id"), MemoryCluster::new("lyon-id"));
         source.create(TOPIC, 2, settings);
         target.create(TOPIC, 2, &[]);
-        Self { source, target, start: Start::Earliest, retention_overtook: RetentionOvertook::Halt, attach_turns: 64 }
+        let (start, retention_overtook) = (Start::Earliest, RetentionOvertook::Halt);
+        Self { source, target, start, retention_overtook, attach_turns: 64, plane: PlaneRule::Auto }
     }
 
     /// An application writes one batch at the source.
@@ -158,7 +161,7 @@ impl Twin {
             source: Arc::new(self.source.clone()),
             source_points: Arc::new(self.source.clone()),
             planes: Planes {
-                rule: PlaneRule::Auto,
+                rule: self.plane,
                 batches: Arc::new(self.target.clone()),
                 records: Arc::new(self.target.clone()),
             },
