@@ -16,12 +16,14 @@
 //! 5. [`wire::produce`] stamps the header with the link's one producer identity and a sequence that is a pure function of
 //!    the data, shifts the checksum (never recomputes it: the source's checksum reaches the target's check), and sends the
 //!    payload untouched. The target's broker appends it only if the log is where we think it is: **compare-and-append**.
+//!    That is the batches plane; where a target refuses it, [`librdkafka`] opens the batch and produces its records one by
+//!    one (records plane), and doubles are only noticed.
 //! 6. The ack's offset is held against the expected one, the [`offsets`] map grows by the run, memory returns.
 //! 7. The map is flushed into the [`ledger`] on an interval. It may lag behind the data, because starting attaches.
 //!
 //! # A position's way
 //!
-//! 1. A commit at the source rings: [`librdkafka`] reads the keys of `__consumer_offsets` (where rights allow; else all
+//! 1. A commit at the source rings: [`wire`] reads the keys of `__consumer_offsets` (where rights allow; else all
 //!    groups are polled). [`metadata::groups`] asks the group's coordinator where it stands.
 //! 2. **The cut**: after that it asks for the high watermarks of all mirrored partitions, and holds the position back until
 //!    the mirror has passed them, so that no group stands beyond the output its work had produced. What holds everybody up

@@ -30,8 +30,7 @@ pub fn run(bench: &Bench) {
         "added p50 / p99",
         "goal",
     ]);
-    let programs = [Program::MirrorMaker, Program::Twinlog];
-    for program in programs.into_iter().filter(|p| *p == Program::Twinlog || bench.options.mirror_maker) {
+    for program in Program::ALL.into_iter().filter(|p| *p != Program::MirrorMaker || bench.options.mirror_maker) {
         let rounds: Vec<Round> = (0..bench.options.rounds).map(|_| measure(bench, program)).collect();
         let of = |f: fn(&Seen) -> Duration, percent| {
             median(&rounds, |r| {
@@ -49,7 +48,7 @@ pub fn run(bench: &Bench) {
             both(|s| s.target.saturating_sub(s.source)),
             match program {
                 Program::Twinlog => format!("added p50 < 3 ms; target p99 < {:.1} ms", of(|s| s.source, 99) + 5.0),
-                Program::MirrorMaker => String::new(),
+                Program::MirrorMaker | Program::Records => String::new(),
             },
         ]);
     }
