@@ -53,7 +53,8 @@ pub fn ways_out(link: &LinkName, target: &TopicPartition, reason: HaltReason) ->
     if ways.is_empty() {
         ways.push(match reason {
             HaltReason::RecordRefused => {
-                "raise the target topic's max.message.bytes or change its cleanup.policy; it is tried again every 30 s"
+                "mend what the detail names: the target topic's max.message.bytes or cleanup.policy, or the link's plane; it \
+                 is tried again every 30 s"
                     .into()
             }
             HaltReason::Corrupt => {

@@ -46,8 +46,14 @@ pub(super) struct Limits {
 }
 
 impl RecordWriter {
-    /// Waits until what is in flight allows another batch of this kind, and joins a lane for it.
-    async fn lane_for(&mut self, kind: Kind) -> Result<Arc<Lane>> {
+    /// Waits until what is in flight allows another batch of this kind, and joins a lane for it. Changing lanes means to wait
+    /// until all has landed, as two producers keep no order; for another codec alone that is not worth it.
+    async fn lane_for(&mut self, mut kind: Kind) -> Result<Arc<Lane>> {
+        if let Some((now, _)) = &self.lane
+            && self.standing.borrow().in_flight > 0
+        {
+            kind.codec = now.codec;
+        }
         let stays = self.lane.as_ref().is_some_and(|(now, lane)| *now == kind && !lane.is_broken());
         let alone = self.is_careful || !stays;
         let mut standing = self.standing.subscribe();
