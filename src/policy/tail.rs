@@ -10,7 +10,7 @@ use crate::endpoint::RecordDigest;
 use crate::model::Offset;
 
 /// How many matched records are remembered to recognise a repeated run: five batches of 10,000 records.
-const REMEMBERED_MAX: usize = 50_000;
+pub const REMEMBERED_MAX: usize = 50_000;
 
 /// What one target record turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,13 @@ impl TailMatch {
         Self { position, vanished_below, unverifiable_run: 0, matched: VecDeque::new(), repeating: None }
     }
 
+    /// What lies on the target right before the tail, in order: it is ours, and may be repeated too. (On the records plane
+    /// a process that wakes from a freeze sends what it had queued, however much its successor has copied since.)
+    pub fn remember(&mut self, earlier: impl DoubleEndedIterator<Item = u64>) {
+        let room = REMEMBERED_MAX.saturating_sub(self.matched.len());
+        earlier.rev().take(room).for_each(|hash| self.matched.push_front(hash));
+    }
+
     /// Judges the next target record. `source` is the source's next committed record at or behind the position, if there
     /// is one; it is consumed exactly when the verdict is [`Verdict::Matched`].
     pub fn judge(&mut self, target: RecordDigest, source: Option<RecordDigest>) -> Verdict {
@@ -61,10 +68,8 @@ impl TailMatch {
             }
             return Verdict::Matched(source);
         }
-        let repeats_at = match self.repeating {
-            Some(next) => (self.matched.get(next) == Some(&target.hash)).then_some(next),
-            None => self.matched.iter().rposition(|hash| *hash == target.hash),
-        };
+        let goes_on = self.repeating.filter(|next| self.matched.get(*next) == Some(&target.hash));
+        let repeats_at = goes_on.or_else(|| self.matched.iter().rposition(|hash| *hash == target.hash));
         if let Some(index) = repeats_at {
             self.repeating = Some(index + 1).filter(|next| *next < self.matched.len());
             return Verdict::Duplicate;
@@ -124,6 +129,17 @@ mod tests {
     #[test]
     fn a_repeated_run_is_a_duplicate() {
         assert_eq!(run(0, 0, &[(0, 1), (1, 2), (2, 3), (3, 4)], &[1, 2, 3, 2, 3, 4]), "mmmddm");
+    }
+
+    #[test]
+    fn what_lies_before_the_tail_may_be_repeated_in_any_runs_of_it() {
+        let mut tail = TailMatch::new(Offset(5), Offset(0));
+        let mut judge = |hash| tail.judge(record(9, hash), None);
+        assert_eq!(judge(2), Verdict::Foreign);
+        tail.remember([1, 2, 3, 4].into_iter());
+        let mut judge = |hash| tail.judge(record(9, hash), None);
+        assert_eq!([2, 3, 2, 3, 4, 1].map(&mut judge), [Verdict::Duplicate; 6]);
+        assert_eq!(judge(9), Verdict::Foreign);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::offsets::{MapRun, OffsetMap};
 use crate::policy::resolution::RetentionOvertook;
+use crate::policy::tail::REMEMBERED_MAX;
 use crate::replication::anchor::{self, Anchored};
 use crate::replication::replicator::{Ended, Replicator};
 use crate::replication::tail::{Cursor, TailReport, take_over};
@@ -314,8 +315,12 @@ impl Replicator {
         let tail_start = map.target_end().max(target.log_start);
         let tail = OffsetRange::new(tail_start, target.end);
         let mut written = Cursor::new(&*self.ends.target_points, &route.target, View::Log, tail);
+        let remembered =
+            Offset(tail_start.0 - REMEMBERED_MAX as i64).max(target.log_start).max(map.born().1).min(tail_start);
+        let before = OffsetRange::new(remembered, tail_start);
+        let mut before = Cursor::new(&*self.ends.target_points, &route.target, View::Log, before);
         let accept_foreign = decision == Some(Resolution::Adopt) && self.halted_for(HaltReason::ForeignWrite);
-        let report = take_over(map, &mut source, &mut written, vanished_below, accept_foreign).await?;
+        let report = take_over(map, &mut source, &mut written, &mut before, vanished_below, accept_foreign).await?;
         self.monitor.metrics.duplicated(report.duplicated);
         self.monitor.metrics.unverifiable(report.unverifiable);
         let TailReport { matched, duplicated, unverifiable, foreign } = report;

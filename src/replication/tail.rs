@@ -41,6 +41,16 @@ impl<'a> Cursor<'a> {
         Ok(self.chunk.front().copied())
     }
 
+    /// The hashes of all that is left.
+    async fn hashes(&mut self) -> Result<Vec<u64>> {
+        let mut hashes = Vec::new();
+        while let Some(record) = self.peek().await? {
+            hashes.push(record.hash);
+            self.consume();
+        }
+        Ok(hashes)
+    }
+
     pub(super) fn consume(&mut self) {
         self.chunk.pop_front();
     }
@@ -76,11 +86,13 @@ pub(super) struct TailReport {
 /// Matches `target` (from the map's end on) with `source` (from the map's position on) and extends the map.
 ///
 /// Source records below `vanished_below` may be gone although they were copied.
+/// `before` is what lies on the target right before the tail, read only where something is not known otherwise.
 /// With `accept_foreign` (an operator's decision) strangers' records are passed over instead of ending the match.
 pub(super) async fn take_over(
     map: &mut OffsetMap,
     source: &mut Cursor<'_>,
     target: &mut Cursor<'_>,
+    before: &mut Cursor<'_>,
     vanished_below: Offset,
     accept_foreign: bool,
 ) -> Result<TailReport> {
@@ -103,7 +115,12 @@ pub(super) async fn take_over(
             }
         }
         let read = source.peek().await?;
-        match tail.judge(written, read) {
+        let mut verdict = tail.judge(written, read);
+        if verdict == Verdict::Foreign && !before.rest.is_empty() {
+            tail.remember(before.hashes().await?.into_iter());
+            verdict = tail.judge(written, read);
+        }
+        match verdict {
             Verdict::Matched(read) => {
                 report.matched += 1;
                 pending.push(map, read, written.offset);

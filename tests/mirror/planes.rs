@@ -44,6 +44,38 @@ fn planes_take_over_from_each_other_under_load_and_under_kills() {
     println!("{} records by two planes in turn: 0 lost, 0 doubled", written.records());
 }
 
+/// What nobody refuses on this plane must at least be seen: a process that wakes up sends what it had queued.
+#[test]
+fn frozen_on_the_records_plane_it_loses_nothing_and_what_lands_twice_is_counted() {
+    let (source, target) = shared_pair();
+    for _ in 0..rounds(1, 20) {
+        let topic = unique("frozen");
+        source.client().create_topic(&topic, 3, &[]).unwrap();
+        let spec = LoadSpec { pause: Duration::from_millis(1), ..LoadSpec::new(&topic, 3) };
+        let load = Load::start(addresses(source), spec);
+        let setup = link(source, target, &[&topic], &[]).line("plane = \"records\"");
+        let (first, second) = (twinlog(setup.clone()), twinlog(setup));
+        let copied = |of: &Twinlog| of.metric("twinlog_records_total").unwrap_or(0.0);
+        first.start_ready();
+        until(SOON, "the first copies", || copied(&first) > 0.0);
+        first.pause();
+        second.start_ready();
+        until(SOON, "the second copies", || copied(&second) > 0.0);
+        first.resume();
+        until(SOON, "the first learns that it is fenced", || first.log_text().contains("fenced"));
+        let before = copied(&second);
+        until(SOON, "the second goes on", || copied(&second) > before);
+        load.stop();
+        let mut both = twins(source, target, &topic);
+        until(SOON, "all is there", || both.difference().unwrap().behind == 0);
+        let found = twins(source, target, &topic).difference().unwrap();
+        assert_eq!((found.missing, found.foreign, found.altered), (0, 0, 0), "{found}");
+        let counted = second.metric("twinlog_duplicated_records_total").unwrap_or(0.0) as u64;
+        println!("{} records landed twice, {counted} were counted", found.doubled);
+        assert_eq!(found.doubled, counted, "{found}");
+    }
+}
+
 #[test]
 fn a_timestamp_of_0_is_counted_and_told_and_does_not_hinder_a_restart() {
     let (source, target) = shared_pair();
