@@ -23,6 +23,9 @@ use crate::wire::fault::{error_needing, in_their_words};
 
 /// Topics created by one request. A broker that gets many new partitions at once serves no other meanwhile.
 const CREATED_AT_ONCE: usize = 20;
+/// Partitions created by one request, unless a single topic has more: a KRaft controller refuses an operation of more than
+/// 10,000 records as a whole, one of which is each partition.
+const PARTITIONS_AT_ONCE: usize = 2_000;
 /// How long the controller may take to finish a change, and we wait for its word.
 const CHANGE: Duration = Duration::from_secs(30);
 /// A broker that is not ready is asked this often, with pauses, before the caller is told.
@@ -42,7 +45,7 @@ const OLDER_EXPIRATION: &str = "transactional.id.expiration.ms";
 impl TopicAdmin for Cluster {
     async fn create_topics(&self, specs: &[TopicSpec]) -> Vec<Result<()>> {
         let mut answers = Vec::with_capacity(specs.len());
-        for specs in specs.chunks(CREATED_AT_ONCE) {
+        for specs in in_operations(specs) {
             answers.extend(create(self, specs).await);
         }
         answers
@@ -219,4 +222,40 @@ async fn setting_at(cluster: &Cluster, broker: i32, names: &[&'static str]) -> R
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
+}
+
+/// The specs in order, cut into requests.
+fn in_operations(mut specs: &[TopicSpec]) -> impl Iterator<Item = &[TopicSpec]> {
+    std::iter::from_fn(move || {
+        let mut partitions = 0;
+        let fits = |spec: &&TopicSpec| {
+            partitions += usize::try_from(spec.partitions).unwrap_or(0);
+            partitions <= PARTITIONS_AT_ONCE
+        };
+        let fitting = specs.iter().take(CREATED_AT_ONCE).take_while(fits).count();
+        let (now, rest) = specs.split_at(fitting.max(1).min(specs.len()));
+        specs = rest;
+        (!now.is_empty()).then_some(now)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn topics_are_created_in_operations_that_a_controller_takes() {
+        let spec =
+            |partitions| TopicSpec { name: "orders".into(), partitions, replication: 1, configs: BTreeMap::new() };
+        let cut = |partitions: &[i32]| {
+            let specs: Vec<TopicSpec> = partitions.iter().map(|count| spec(*count)).collect();
+            in_operations(&specs).map(<[TopicSpec]>::len).collect::<Vec<_>>()
+        };
+        assert_eq!(cut(&[]), [0; 0]);
+        assert_eq!(cut(&[1; 45]), [20, 20, 5]);
+        assert_eq!(cut(&[1_000; 5]), [2, 2, 1]);
+        assert_eq!(cut(&[9_000, 1, 1, 2_000, 1]), [1, 2, 1, 1]);
+    }
 }
