@@ -236,6 +236,27 @@ fn sasl_is_complete_or_refused() {
         ["twinlog.toml: clusters.lyon.security.ca: cannot read absent.pem: No such file or directory (os error 2)"]
     );
     assert_eq!(
+        security_problems("{ protocol = 'ssl', certificate = 'password' }", &[]),
+        [
+            "twinlog.toml: clusters.lyon.security.key: is required with certificate: a certificate and its key go together"
+        ]
+    );
+    assert_eq!(
+        security_problems("{ protocol = 'ssl', key = 'absent.pem' }", &[]),
+        [
+            "twinlog.toml: clusters.lyon.security.key: cannot read absent.pem: No such file or directory (os error 2)",
+            "twinlog.toml: clusters.lyon.security.certificate: is required with key: a certificate and its key go together"
+        ]
+    );
+    assert_eq!(
+        security_problems("{ certificate = 'password', key = 'password' }", &[]),
+        [
+            "twinlog.toml: clusters.lyon.security.certificate: has no effect with protocol plaintext: choose \"ssl\" or \
+         \"sasl_ssl\"",
+            "twinlog.toml: clusters.lyon.security.key: has no effect with protocol plaintext: choose \"ssl\" or \"sasl_ssl\"",
+        ]
+    );
+    assert_eq!(
         security_problems("{ protocol = 'kerberos', username = 'x' }", &[]),
         ["twinlog.toml: clusters.lyon.security.protocol: expected one of \"plaintext\", \"ssl\", \"sasl_plaintext\", \
          \"sasl_ssl\""]
@@ -286,7 +307,7 @@ fn secrets_keep_every_character() {
     let password = |password: &str, variables: &[(&str, &str)]| {
         let text = format!("{CLUSTERS}security = {}\n{LINK}", with_password(password));
         let config = load(&text, variables).unwrap();
-        let secret = config.clusters["lyon"].security.password.clone().unwrap();
+        let secret = config.clusters["lyon"].security.password.as_ref().unwrap().read().unwrap();
         assert!(!format!("{config:?}").contains(secret.reveal()), "Debug shows the secret");
         secret.reveal().to_owned()
     };
@@ -296,7 +317,23 @@ fn secrets_keep_every_character() {
         let overridden = [("TWINLOG__CLUSTERS__LYON__SECURITY__PASSWORD", secret)];
         assert_eq!(password("{ env = 'ABSENT' }", &overridden), secret);
     }
-    assert_eq!(password("{ file = 'password' }", &[]), "from the file");
+}
+
+#[test]
+fn a_secret_in_a_file_is_read_again_and_one_in_a_variable_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, config) = (directory.path().join("password"), directory.path().join("twinlog.toml"));
+    let written = |secret: &str| fs::write(&file, secret).unwrap();
+    written("first\r\n");
+    fs::write(&config, format!("{CLUSTERS}security = {}\n{LINK}", with_password("{ file = 'password' }"))).unwrap();
+    let config = Config::load(&config, &Environment::default()).unwrap();
+    let password = config.clusters["lyon"].security.password.clone().unwrap();
+    assert_eq!(password.read().unwrap().reveal(), "first");
+    written("second");
+    assert_eq!(password.read().unwrap().reveal(), "second");
+    written("");
+    let empty = password.read().unwrap_err();
+    assert!(empty.contains("password") && empty.contains("is empty"), "{empty}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `[clusters.<alias>]`: where a cluster is and how to reach it safely.
 
 use std::fs::File;
+use std::path::PathBuf;
 
-use super::secret::secret;
+use super::secret::secret_source;
 use super::section::{Section, text};
-use crate::endpoint::{Mechanism, Protocol, Security};
+use crate::endpoint::{Identity, Mechanism, Protocol, Security};
 
 /// One cluster. Its alias is a label of this file only; what identifies it is the `cluster.id` its brokers report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +35,10 @@ fn is_address(address: &str) -> bool {
 }
 
 fn read_security(mut section: Section<'_>) -> Security {
-    let [has_protocol, has_ca, has_mechanism, has_username, has_password] =
-        ["protocol", "ca", "mechanism", "username", "password"].map(|key| section.gives(key));
+    let gives = |key: &&str| section.gives(key);
+    let has_protocol = section.gives("protocol");
+    let for_tls: Vec<_> = ["ca", "certificate", "key"].into_iter().filter(gives).collect();
+    let for_sasl: Vec<_> = ["mechanism", "username", "password"].into_iter().filter(gives).collect();
 
     let protocol = section.choice(
         "protocol",
@@ -46,11 +49,14 @@ fn read_security(mut section: Section<'_>) -> Security {
             ("sasl_ssl", Protocol::SaslSsl),
         ],
     );
-    let ca = section.read("ca", |section, value| {
-        let path = section.loading().resolve(&text(value)?);
-        File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        Ok(path)
-    });
+    let ca = readable(&mut section, "ca");
+    let (certificate, key) = (readable(&mut section, "certificate"), readable(&mut section, "key"));
+    for (one, other) in [("certificate", "key"), ("key", "certificate")] {
+        if for_tls.contains(&one) && !for_tls.contains(&other) {
+            section.refuse(other, format!("is required with {one}: a certificate and its key go together"));
+        }
+    }
+    let identity = certificate.zip(key).map(|(certificate, key)| Identity { certificate, key });
     let mechanism = section.choice(
         "mechanism",
         &[
@@ -60,30 +66,38 @@ fn read_security(mut section: Section<'_>) -> Security {
         ],
     );
     let username = section.text("username");
-    let password = secret(&mut section, "password");
+    let password = secret_source(&mut section, "password");
 
     // A protocol that was itself refused says nothing about the other keys.
     let protocol_known = protocol.is_some() || !has_protocol;
     let protocol = protocol.unwrap_or_default();
     if protocol_known {
         let name = name_of(protocol);
-        if has_ca && !protocol.uses_tls() {
-            section.refuse("ca", format!("has no effect with protocol {name}: choose \"ssl\" or \"sasl_ssl\""));
+        for key in for_tls.into_iter().filter(|_| !protocol.uses_tls()) {
+            section.refuse(key, format!("has no effect with protocol {name}: choose \"ssl\" or \"sasl_ssl\""));
         }
-        for (key, has) in [("mechanism", has_mechanism), ("username", has_username), ("password", has_password)] {
-            if protocol.uses_sasl() && !has {
-                section.refuse(key, format!("is required with protocol {name}"));
-            }
-            if !protocol.uses_sasl() && has {
-                section.refuse(
+        for key in ["mechanism", "username", "password"] {
+            match (protocol.uses_sasl(), for_sasl.contains(&key)) {
+                (true, false) => section.refuse(key, format!("is required with protocol {name}")),
+                (false, true) => section.refuse(
                     key,
                     format!("has no effect with protocol {name}: choose \"sasl_ssl\" or \"sasl_plaintext\""),
-                );
+                ),
+                _ => {}
             }
         }
     }
     section.finish();
-    Security { protocol, ca, mechanism, username, password }
+    Security { protocol, ca, identity, mechanism, username, password }
+}
+
+/// The path under `key`, of a file that can be read now.
+fn readable(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
+    section.read(key, |section, value| {
+        let path = section.loading().resolve(&text(value)?);
+        File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        Ok(path)
+    })
 }
 
 fn name_of(protocol: Protocol) -> &'static str {

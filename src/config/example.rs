@@ -14,14 +14,16 @@ fn environment() -> Environment {
     [("LYON_PASSWORD", "secret"), ("TWINLOG_TOKEN", "secret")].into_iter().collect()
 }
 
-/// The example with the keys that have no default switched on, and the file one of them refers to.
+/// The example with the keys that have no default switched on, and the files they refer to.
 fn with_everything_on(directory: &Path) -> PathBuf {
     let text = fs::read_to_string(shown("twinlog.toml")).unwrap();
     let is_key = |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase());
     let lines = text.lines().map(|line| if is_key(line) { &line[1..] } else { line });
     let file = directory.join("twinlog.toml");
     fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
-    fs::write(directory.join("ca.pem"), "").unwrap();
+    for referred_to in ["ca.pem", "twinlog.pem", "twinlog.key"] {
+        fs::write(directory.join(referred_to), "").unwrap();
+    }
     file
 }
 

@@ -25,7 +25,7 @@ pub use ledger::{
     MAX_LEDGER_VALUE_BYTES,
 };
 pub use log::{Delivery, Opened, PointReader, Reader, RecordDigest, Sink, Source, View, Window, Writer};
-pub use security::{Mechanism, Protocol, Secret, Security};
+pub use security::{Identity, Mechanism, Protocol, Secret, SecretSource, Security};
 pub use topic::{
     Bounds, Catalog, ClusterInfo, ConfigChange, ConfigEntry, ConfigOrigin, EpochEnd, PartitionInfo, TopicAdmin,
     TopicInfo, TopicSpec,

@@ -1,5 +1,6 @@
 //! How librdkafka reaches a cluster: the shared `security` section in its own property names.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -61,19 +62,22 @@ impl ClusterAccess {
             // Both stacks check the broker's name; librdkafka's own default has changed between versions.
             config.set("ssl.endpoint.identification.algorithm", "https");
             match &security.ca {
-                Some(path) => {
-                    let path = path.to_str().ok_or_else(|| self.incomplete("security.ca is not valid UTF-8"))?;
-                    config.set("ssl.ca.location", path)
-                }
+                Some(file) => config.set("ssl.ca.location", self.path(file, "ca")?),
                 // The vendored OpenSSL has no roots of its own: look where the machine keeps them.
                 None => config.set("ssl.ca.location", "probe"),
             };
+            if let Some(identity) = &security.identity {
+                config
+                    .set("ssl.certificate.location", self.path(&identity.certificate, "certificate")?)
+                    .set("ssl.key.location", self.path(&identity.key, "key")?);
+            }
         }
         if security.protocol.uses_sasl() {
             let mechanism = security.mechanism.ok_or_else(|| self.incomplete("security.mechanism is missing"))?;
             let username =
                 security.username.as_deref().ok_or_else(|| self.incomplete("security.username is missing"))?;
             let password = security.password.as_ref().ok_or_else(|| self.incomplete("security.password is missing"))?;
+            let password = password.read().map_err(|why| self.incomplete(&format!("security.password: {why}")))?;
             config
                 .set("sasl.mechanism", mechanism.name())
                 .set("sasl.username", username)
@@ -82,15 +86,19 @@ impl ClusterAccess {
         Ok(())
     }
 
+    fn path<'a>(&self, file: &'a Path, key: &str) -> Result<&'a str> {
+        file.to_str().ok_or_else(|| self.incomplete(&format!("security.{key} is not valid UTF-8")))
+    }
+
     fn incomplete(&self, what: &str) -> Error {
-        Error::new(ErrorKind::Denied, format!("cluster {}: {what} (protocol {:?})", self.alias, self.security.protocol))
+        Error::new(ErrorKind::Denied, format!("clusters.{}.{what} (protocol {:?})", self.alias, self.security.protocol))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::{Mechanism, Protocol, Secret};
+    use crate::endpoint::{Identity, Mechanism, Protocol, Secret, SecretSource};
 
     fn access(security: Security) -> ClusterAccess {
         ClusterAccess { alias: "lyon".into(), bootstrap: "127.0.0.1:1".into(), security }
@@ -101,15 +109,18 @@ mod tests {
         let config = access(Security {
             protocol: Protocol::SaslSsl,
             ca: Some("/etc/twinlog/ca.pem".into()),
+            identity: Some(Identity { certificate: "/etc/twinlog/us.pem".into(), key: "/etc/twinlog/us.key".into() }),
             mechanism: Some(Mechanism::ScramSha512),
             username: Some("twinlog".into()),
-            password: Some(Secret::new("hush")),
+            password: Some(SecretSource::Known(Secret::new("hush"))),
         })
         .client_config()
         .unwrap();
         let expected = [
             ("security.protocol", "sasl_ssl"),
             ("ssl.ca.location", "/etc/twinlog/ca.pem"),
+            ("ssl.certificate.location", "/etc/twinlog/us.pem"),
+            ("ssl.key.location", "/etc/twinlog/us.key"),
             ("sasl.mechanism", "SCRAM-SHA-512"),
             ("sasl.username", "twinlog"),
             ("sasl.password", "hush"),

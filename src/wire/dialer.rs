@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::endpoint::{Error, ErrorKind, Result, Security};
 use crate::wire::connection::Connection;
 use crate::wire::line::Line;
-use crate::wire::tls::Tls;
+use crate::wire::tls::{TlsFiles, what_certificate_to_show};
 use crate::wire::{api, fault, sasl};
 
 /// For each of: name resolution and TCP, TLS, and each answer of the handshake.
@@ -46,13 +46,14 @@ pub(super) struct Dialer {
     alias: Arc<str>,
     client_id: String,
     security: Security,
-    tls: OnceLock<Tls>,
+    tls: TlsFiles,
 }
 
 impl Dialer {
     /// No I/O yet.
     pub(super) fn new(alias: Arc<str>, security: Security, client_id: &str) -> Self {
-        Self { alias, client_id: client_id.to_owned(), security, tls: OnceLock::new() }
+        let tls = TlsFiles::new(alias.clone(), security.clone());
+        Self { alias, client_id: client_id.to_owned(), security, tls }
     }
 
     /// A new connection, authenticated and ready. `broker_id` is −1 when unknown. Cancel-safe: dropping the future
@@ -68,7 +69,7 @@ impl Dialer {
             Err(_) => return Err(lost(format!("cannot connect within {STEP:?}"))),
         };
         let line = if self.security.protocol.uses_tls() {
-            let shaking = self.tls()?.connect(&address.host, &address.to_string(), stream).await;
+            let shaking = self.tls.now()?.connect(&address.host, &address.to_string(), stream).await;
             let (reading, writing) = tokio::io::split(shaking?);
             Line::open(peer.clone(), reading, writing)
         } else {
@@ -85,25 +86,18 @@ impl Dialer {
         Ok(connection)
     }
 
-    fn tls(&self) -> Result<&Tls> {
-        match self.tls.get() {
-            Some(tls) => Ok(tls),
-            None => {
-                let tls = Tls::new(&self.alias, &self.security)?;
-                Ok(self.tls.get_or_init(|| tls))
-            }
-        }
-    }
-
-    /// A broker that expects another protocol just hangs up at our first request.
+    /// A broker that expects another protocol just hangs up at our first request, and in TLS 1.3 one that does not like our
+    /// certificate does so too.
     fn hint_at_protocol(&self, error: Error) -> Error {
-        match error.kind {
-            ErrorKind::Retryable => {
-                let hint = format!("if this stays, check clusters.{}.security.protocol and the port", self.alias);
-                Error::new(ErrorKind::Retryable, format!("{} ({hint})", error.message))
+        let alias = &self.alias;
+        let advice = match error.kind {
+            ErrorKind::Retryable => format!("if this stays, check clusters.{alias}.security.protocol and the port"),
+            ErrorKind::Denied if self.security.protocol.uses_tls() => {
+                what_certificate_to_show(alias, self.security.identity.is_some())
             }
-            _ => error,
-        }
+            _ => return error,
+        };
+        Error::new(error.kind, format!("{} ({advice})", error.message))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::endpoint::{Error, ErrorKind, Result};
 use crate::runtime::tasks::TaskScope;
 use crate::wire::chunks::Chunks;
 use crate::wire::shape::behind_tags;
+use crate::wire::tls::is_about_our_certificate;
 
 /// Largest frame accepted from a broker, bytes.
 pub(super) const LARGEST_FRAME: usize = 128 * 1024 * 1024;
@@ -168,6 +169,9 @@ impl Broken {
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
+        if is_about_our_certificate(&error) {
+            return Self { kind: ErrorKind::Denied, why: error.to_string() };
+        }
         let why = match error.kind() {
             io::ErrorKind::UnexpectedEof => "the broker closed the connection".to_owned(),
             _ => format!("connection lost: {error}"),

@@ -31,7 +31,10 @@ pub(super) async fn authenticate(
     let missing = |key: &str| denied(format!("SASL is on but {keys}.{key} is not set"));
     let mechanism = security.mechanism.ok_or_else(|| missing("mechanism"))?;
     let username = security.username.as_deref().ok_or_else(|| missing("username"))?;
-    let password = security.password.as_ref().ok_or_else(|| missing("password"))?.reveal();
+    // Read anew: it may have been replaced since the last connection.
+    let password = security.password.as_ref().ok_or_else(|| missing("password"))?;
+    let password = password.read().map_err(|why| denied(format!("{keys}.password: {why}")))?;
+    let password = password.reveal();
 
     let name = StrBytes::from_static_str(mechanism.name());
     let agreed = connection.start(SaslHandshakeRequest::default().with_mechanism(name), timeout).await?;
