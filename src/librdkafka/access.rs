@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use sha2::{Digest, Sha256};
 
 use crate::endpoint::{Error, ErrorKind, Result, Security};
 
@@ -18,6 +19,10 @@ pub struct ClusterAccess {
     /// How to connect safely.
     pub security: Security,
 }
+
+/// A hash of credentials, to tell whether they were replaced.
+#[derive(PartialEq, Eq)]
+pub(super) struct Credentials([u8; 32]);
 
 /// Longest wait for one answer of a broker; must stay below the transaction time-out.
 pub(super) const SOCKET_TIMEOUT: Duration = Duration::from_secs(6);
@@ -44,6 +49,20 @@ impl ClusterAccess {
             .set("enable.metrics.push", "false");
         self.secure(&mut config)?;
         Ok(config)
+    }
+
+    /// What a client made now would know of the files it reads; `None` while one of them cannot be read.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        let Security { ca, identity, password, .. } = &self.security;
+        let mut hash = Sha256::new();
+        let files = [ca.as_ref(), identity.as_ref().map(|i| &i.certificate), identity.as_ref().map(|i| &i.key)];
+        for file in files.into_iter().flatten() {
+            hash.update(std::fs::read(file).ok()?);
+        }
+        if let Some(password) = password {
+            hash.update(password.read().ok()?.reveal());
+        }
+        Some(Credentials(hash.finalize().into()))
     }
 
     fn secure(&self, config: &mut ClientConfig) -> Result<()> {

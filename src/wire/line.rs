@@ -95,7 +95,11 @@ impl Line {
         async move {
             match timeout_at(deadline, answered).await {
                 Ok(Ok(body)) => Ok(body),
-                Ok(Err(_)) => Err(state.cause().context(what)),
+                Ok(Err(_)) => {
+                    // A task lets go of its requests a moment before it tells why it ended.
+                    state.ended().await;
+                    Err(state.cause().context(what))
+                }
                 Err(_) => {
                     let late = format!("{}: no answer to {what} within {timeout:?}; connection given up", state.peer);
                     state.end(Error::new(ErrorKind::Retryable, late));

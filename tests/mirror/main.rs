@@ -28,6 +28,7 @@ mod isolation;
 mod member;
 mod neighbours;
 mod processor;
+mod rotation;
 mod start;
 mod topics;
 mod translation;
