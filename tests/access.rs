@@ -3,13 +3,15 @@
 mod support;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use support::access::unsigned_token;
 use support::cluster::Certificates;
 use support::{Cluster, ClusterSpec, unique, until_told};
 use twinlog::endpoint::{
-    Catalog, Error, ErrorKind, Identity, LedgerEvent, LedgerReader, LedgerStore, LedgerTopic, Protocol, Result,
-    Security,
+    Catalog, Error, ErrorKind, Identity, LedgerEntry, LedgerEvent, LedgerReader, LedgerStore, LedgerTopic, Mechanism,
+    Protocol, Result, Secret, SecretSource, Security, TokenSource,
 };
 use twinlog::librdkafka::{ClusterAccess, RdLedgerStore};
 use twinlog::model::LinkName;
@@ -39,13 +41,17 @@ impl Bed {
     }
 
     async fn by_wire(&self, security: &Security) -> Result<()> {
-        let lyon = wire::Cluster::new("lyon", &self.cluster.bootstrap(), security.clone(), "twinlog-test");
-        lyon.topics().await.map(drop)
+        self.wire(security).topics().await.map(drop)
+    }
+
+    fn wire(&self, security: &Security) -> wire::Cluster {
+        wire::Cluster::new("lyon", &self.cluster.bootstrap(), security.clone(), "twinlog-test")
     }
 
     fn ledger(&self, security: &Security) -> RdLedgerStore {
-        let bootstrap = self.cluster.bootstrap();
-        RdLedgerStore::new(ClusterAccess { alias: "lyon".into(), bootstrap, security: security.clone() }, &self.link)
+        let (bootstrap, tokens) = (self.cluster.bootstrap(), self.wire(security).tokens());
+        let access = ClusterAccess { alias: "lyon".into(), bootstrap, security: security.clone(), tokens };
+        RdLedgerStore::new(access, &self.link)
     }
 
     /// Reading a topic of the ledger.
@@ -97,4 +103,53 @@ async fn brokers_that_want_certificates_are_entered_with_one_by_both_stacks_and_
     let foreign = support::access::certificates(elsewhere.path());
     bed.is_refused(&tls(&ours.ca, identity(&foreign)), &["security.certificate", ".key"]).await;
     bed.is_refused(&tls(&foreign.ca, identity(ours)), &["security.ca"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_want_tokens_are_entered_with_one_by_both_stacks_and_refusals_name_the_key() {
+    let bed = Bed::start(support::Security::Tokens);
+    let shown = |token: String| Security {
+        protocol: Protocol::SaslSsl,
+        ca: Some(bed.certificates().ca.clone()),
+        mechanism: Some(Mechanism::OauthBearer),
+        token: Some(TokenSource::Command(vec!["echo".into(), token])),
+        ..Security::default()
+    };
+    bed.enters(&shown(unsigned_token("twinlog", Duration::from_secs(60)))).await;
+    // Signed, so that brokers which take unsigned tokens refuse it.
+    let signed = unsigned_token("twinlog", Duration::from_secs(60)) + "c2lnbmVk";
+    bed.is_refused(&shown(signed.clone()), &["security.token"]).await;
+    let opaque = bed.by_wire(&shown("opaque".into())).await.expect_err("not a JWT");
+    assert!(opaque.message.contains("invalid_token"), "{opaque}");
+    let plain = Security { mechanism: Some(Mechanism::ScramSha512), username: Some("twinlog".into()), ..shown(signed) };
+    let plain = Security { password: Some(SecretSource::Known(Secret::new("pw"))), token: None, ..plain };
+    let offered = bed.by_wire(&plain).await.expect_err("no SCRAM there");
+    assert!(offered.message.contains("OAUTHBEARER") && offered.message.contains("security.mechanism"), "{offered}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_ledger_that_rests_longer_than_its_token_lives_can_write_then() {
+    let bed = Bed::start(support::Security::Tokens);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let give = |lives: u64| std::fs::write(&file, unsigned_token("twinlog", Duration::from_secs(lives))).unwrap();
+    give(4);
+    let security = Security {
+        protocol: Protocol::SaslSsl,
+        ca: Some(bed.certificates().ca.clone()),
+        mechanism: Some(Mechanism::OauthBearer),
+        token: Some(TokenSource::File(file.clone())),
+        ..Security::default()
+    };
+    let claimed = until_told(SOON, "the ledger is claimed", async || bed.ledger(&security).claim().await).await;
+    let born = Instant::now();
+    let entry = |value: &'static str| vec![LedgerEntry { key: Bytes::from_static(b"k"), value: Some(value.into()) }];
+    claimed.append(LedgerTopic::Control, entry("fresh")).await.unwrap();
+    until_told(SOON, "three tokens have expired", async || {
+        give(4);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if born.elapsed() > Duration::from_secs(13) { Ok(()) } else { Err(born.elapsed()) }
+    })
+    .await;
+    claimed.append(LedgerTopic::Control, entry("rested")).await.unwrap();
 }

@@ -219,10 +219,10 @@ fn sasl_is_complete_or_refused() {
     assert_eq!(
         security_problems("{ username = 'twinlog', password = { file = 'password' } }", &[]),
         [
-            "twinlog.toml: clusters.lyon.security.username: has no effect with protocol plaintext: choose \"sasl_ssl\" or \
-         \"sasl_plaintext\"",
-            "twinlog.toml: clusters.lyon.security.password: has no effect with protocol plaintext: choose \"sasl_ssl\" or \
-         \"sasl_plaintext\"",
+            "twinlog.toml: clusters.lyon.security.username: has no effect with protocol plaintext: choose protocol \"sasl_ssl\" \
+         or \"sasl_plaintext\"",
+            "twinlog.toml: clusters.lyon.security.password: has no effect with protocol plaintext: choose protocol \"sasl_ssl\" \
+         or \"sasl_plaintext\"",
         ]
     );
     assert_eq!(
@@ -265,8 +265,69 @@ fn sasl_is_complete_or_refused() {
     assert_eq!(
         security_problems(gssapi, &[]),
         [
-            "twinlog.toml: clusters.lyon.security.mechanism: expected one of \"plain\", \"scram-sha-256\", \"scram-sha-512\""
+            "twinlog.toml: clusters.lyon.security.mechanism: expected one of \"plain\", \"scram-sha-256\", \"scram-sha-512\", \
+         \"oauthbearer\""
         ]
+    );
+}
+
+/// The sentences for a SASL section with this token.
+fn token_problems(token: &str) -> String {
+    let security = format!("{{ protocol = 'sasl_ssl', mechanism = 'oauthbearer', token = {token} }}");
+    security_problems(&security, &[]).join("\n")
+}
+
+#[test]
+fn tokens_come_from_one_place_and_take_the_place_of_a_password() {
+    let key = "twinlog.toml: clusters.lyon.security.token";
+    let how = "write { file = \"path\" }, { command = [\"program\", \"argument\"] } or { endpoint = \"https://…\", client_id = \
+               \"…\", client_secret = { … } }";
+    let client = "client_id = 'twinlog', client_secret = { file = 'password' }";
+    let hint = "expected a URL such as \"https://login.example.com/oauth2/token\"";
+    for (token, sentence) in [
+        ("{ }".to_owned(), format!("{key}: {how}")),
+        ("{ file = 'password', command = ['x'] }".to_owned(), format!("{key}: {how}")),
+        ("'eyJh'".to_owned(), format!("{key}: expected a table of keys, found text\n{key}: {how}")),
+        (
+            "{ file = 'absent' }".to_owned(),
+            format!("{key}.file: cannot read absent: No such file or directory (os error 2)"),
+        ),
+        ("{ command = [] }".to_owned(), format!("{key}.command: names no program")),
+        ("{ file = 'password', scope = 'x' }".to_owned(), format!("{key}.scope: unknown key; known here: file")),
+        (
+            "{ endpoint = 'https://idp/token' }".to_owned(),
+            format!("{key}.client_id: is required\n{key}.client_secret: is required"),
+        ),
+        (
+            format!("{{ endpoint = 'http://idp/token', {client} }}"),
+            format!("{key}.endpoint: sends the client's secret in the clear: use https"),
+        ),
+        (format!("{{ endpoint = 'ftp://idp/token', {client} }}"), format!("{key}.endpoint: {hint}")),
+        (
+            format!("{{ endpoint = 'https://me:hush@idp/token', {client} }}"),
+            format!("{key}.endpoint: {hint}: name and secret do not belong into it: see client_id and client_secret"),
+        ),
+    ] {
+        assert_eq!(token_problems(&token), sentence, "{token}");
+    }
+    let both =
+        "{ protocol = 'sasl_ssl', mechanism = 'oauthbearer', username = 'twinlog', password = { file = 'password' } }";
+    assert_eq!(
+        security_problems(both, &[]),
+        [
+            "twinlog.toml: clusters.lyon.security.token: is required with mechanism oauthbearer",
+            "twinlog.toml: clusters.lyon.security.username: has no effect with mechanism oauthbearer: choose mechanism \
+             \"plain\" or one of SCRAM",
+            "twinlog.toml: clusters.lyon.security.password: has no effect with mechanism oauthbearer: choose mechanism \
+             \"plain\" or one of SCRAM",
+        ]
+    );
+    let unused = "{ protocol = 'sasl_ssl', mechanism = 'plain', username = 'twinlog', password = { file = 'password' }, \
+                  token = { command = ['x'] } }";
+    assert_eq!(
+        security_problems(unused, &[]),
+        ["twinlog.toml: clusters.lyon.security.token: has no effect with protocol sasl_ssl: choose mechanism \
+             \"oauthbearer\""]
     );
 }
 

@@ -37,7 +37,7 @@ fn store(cluster: &Cluster, link: &LinkName) -> Arc<dyn LedgerStore> {
 }
 
 fn store_of(cluster: &Cluster, link: &LinkName, security: Security) -> Arc<dyn LedgerStore> {
-    let access = ClusterAccess { alias: "lyon".into(), bootstrap: cluster.bootstrap(), security };
+    let access = ClusterAccess { alias: "lyon".into(), bootstrap: cluster.bootstrap(), security, tokens: None };
     Arc::new(RdLedgerStore::new(access, link))
 }
 

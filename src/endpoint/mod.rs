@@ -13,6 +13,7 @@ mod log;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 mod security;
+mod token;
 mod topic;
 
 pub use error::{Error, ErrorKind, Result};
@@ -26,6 +27,7 @@ pub use ledger::{
 };
 pub use log::{Delivery, Opened, PointReader, Reader, RecordDigest, Sink, Source, View, Window, Writer};
 pub use security::{Identity, Mechanism, Protocol, Secret, SecretSource, Security};
+pub use token::{BearerToken, BearerTokens, TokenEndpoint, TokenSource};
 pub use topic::{
     Bounds, Catalog, ClusterInfo, ConfigChange, ConfigEntry, ConfigOrigin, EpochEnd, PartitionInfo, TopicAdmin,
     TopicInfo, TopicSpec,

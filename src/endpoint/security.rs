@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::endpoint::TokenSource;
+
 /// A value that never shows itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -78,6 +80,8 @@ pub struct Security {
     pub username: Option<String>,
     /// SASL password.
     pub password: Option<SecretSource>,
+    /// Where the tokens come from with OAUTHBEARER, in place of user name and password.
+    pub token: Option<TokenSource>,
 }
 
 /// Kafka's `security.protocol`.
@@ -115,6 +119,8 @@ pub enum Mechanism {
     ScramSha256,
     /// SCRAM-SHA-512.
     ScramSha512,
+    /// OAUTHBEARER (RFC 7628).
+    OauthBearer,
 }
 
 impl Mechanism {
@@ -124,6 +130,7 @@ impl Mechanism {
             Mechanism::Plain => "PLAIN",
             Mechanism::ScramSha256 => "SCRAM-SHA-256",
             Mechanism::ScramSha512 => "SCRAM-SHA-512",
+            Mechanism::OauthBearer => "OAUTHBEARER",
         }
     }
 }

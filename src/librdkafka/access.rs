@@ -1,16 +1,18 @@
 //! How librdkafka reaches a cluster: the shared `security` section in its own property names.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use sha2::{Digest, Sha256};
 
-use crate::endpoint::{Error, ErrorKind, Result, Security};
+use crate::endpoint::{BearerTokens, Error, ErrorKind, Mechanism, Result, Security};
 
 /// A cluster as the configuration names it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClusterAccess {
     /// Alias, for messages.
     pub alias: String,
@@ -18,6 +20,19 @@ pub struct ClusterAccess {
     pub bootstrap: String,
     /// How to connect safely.
     pub security: Security,
+    /// Hands out tokens, with OAUTHBEARER.
+    pub tokens: Option<Arc<dyn BearerTokens>>,
+}
+
+impl fmt::Debug for ClusterAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { alias, bootstrap, security, .. } = self;
+        f.debug_struct("ClusterAccess")
+            .field("alias", alias)
+            .field("bootstrap", bootstrap)
+            .field("security", security)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A hash of credentials, to tell whether they were replaced.
@@ -93,14 +108,19 @@ impl ClusterAccess {
         }
         if security.protocol.uses_sasl() {
             let mechanism = security.mechanism.ok_or_else(|| self.incomplete("security.mechanism is missing"))?;
+            config.set("sasl.mechanism", mechanism.name());
+            if mechanism == Mechanism::OauthBearer {
+                // The token itself comes by a callback: see `Login`.
+                return match &self.tokens {
+                    Some(_) => Ok(()),
+                    None => Err(self.incomplete("security.token is missing")),
+                };
+            }
             let username =
                 security.username.as_deref().ok_or_else(|| self.incomplete("security.username is missing"))?;
             let password = security.password.as_ref().ok_or_else(|| self.incomplete("security.password is missing"))?;
             let password = password.read().map_err(|why| self.incomplete(&format!("security.password: {why}")))?;
-            config
-                .set("sasl.mechanism", mechanism.name())
-                .set("sasl.username", username)
-                .set("sasl.password", password.reveal());
+            config.set("sasl.username", username).set("sasl.password", password.reveal());
         }
         Ok(())
     }
@@ -117,10 +137,10 @@ impl ClusterAccess {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::{Identity, Mechanism, Protocol, Secret, SecretSource};
+    use crate::endpoint::{Identity, Protocol, Secret, SecretSource};
 
     fn access(security: Security) -> ClusterAccess {
-        ClusterAccess { alias: "lyon".into(), bootstrap: "127.0.0.1:1".into(), security }
+        ClusterAccess { alias: "lyon".into(), bootstrap: "127.0.0.1:1".into(), security, tokens: None }
     }
 
     #[test]
@@ -132,6 +152,7 @@ mod tests {
             mechanism: Some(Mechanism::ScramSha512),
             username: Some("twinlog".into()),
             password: Some(SecretSource::Known(Secret::new("hush"))),
+            token: None,
         })
         .client_config()
         .unwrap();

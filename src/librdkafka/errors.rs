@@ -2,11 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::endpoint::ErrorKind;
+use crate::librdkafka::login::{Login, answer};
 
 /// What follows from an error code at the ledger.
 pub(super) fn kind_of(code: Code) -> ErrorKind {
@@ -102,9 +103,16 @@ pub(super) fn log(cluster: &str, level: RDKafkaLogLevel, facility: &str, line: &
 pub(super) struct Quiet {
     pub cluster: String,
     pub complaints: Complaints,
+    pub login: Option<Login>,
 }
 
 impl ClientContext for Quiet {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        answer(self.login.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(&self.cluster, level, facility, line);
     }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::endpoint::{Error, ErrorKind, LedgerEntry, LedgerEvent, LedgerFollower, Result};
 use crate::librdkafka::access::ClusterAccess;
 use crate::librdkafka::errors::{Complaints, Quiet, explain, kind_of};
+use crate::librdkafka::login::Login;
 use crate::model::TopicName;
 
 /// Events read ahead of whoever follows.
@@ -39,11 +40,11 @@ impl RdFollower {
         let mut config = cluster.client_config()?;
         set_for_reading(&mut config, group);
         let (send, events) = mpsc::channel(READ_AHEAD);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, login) = (Arc::new(AtomicBool::new(false)), Login::of(cluster));
         let thread = Thread { cluster: cluster.alias.clone(), topic, config, send, stop: stop.clone() };
         std::thread::Builder::new()
             .name("ledger-read".to_owned())
-            .spawn(move || thread.run())
+            .spawn(move || thread.run(login))
             .map_err(|e| Error::new(ErrorKind::Retryable, format!("cannot start a thread to read the ledger: {e}")))?;
         Ok(Self { events, stop })
     }
@@ -96,17 +97,17 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self) {
-        if let Err(error) = self.read() {
+    fn run(self, login: Option<Login>) {
+        if let Err(error) = self.read(login) {
             // Nobody listens any more: then nobody misses it.
             let _ = self.send.blocking_send(Err(error));
         }
     }
 
-    fn read(&self) -> Result<()> {
+    fn read(&self, login: Option<Login>) -> Result<()> {
         let consumer: BaseConsumer<Quiet> = self
             .config
-            .create_with_context(Quiet { cluster: self.cluster.clone(), complaints: Complaints::default() })
+            .create_with_context(Quiet { cluster: self.cluster.clone(), complaints: Complaints::default(), login })
             .map_err(|e| self.failed("create a consumer", &e, None))?;
         let failed = |attempted: &str, error: &KafkaError| {
             self.failed(attempted, error, consumer.context().complaints.standing())

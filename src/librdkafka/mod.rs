@@ -7,6 +7,7 @@ mod access;
 mod appender;
 mod errors;
 mod follower;
+mod login;
 mod producer;
 mod store;
 

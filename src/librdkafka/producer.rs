@@ -9,16 +9,18 @@ use std::sync::mpsc as reports;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::endpoint::{Error, ErrorKind, LedgerEntry, MAX_LEDGER_VALUE_BYTES, Result};
 use crate::librdkafka::access::{ClusterAccess, Credentials};
 use crate::librdkafka::errors::{Complaints, explain, kind_of, log};
+use crate::librdkafka::login::{Login, answer};
 use crate::model::TopicName;
 
 /// The broker aborts what a dead holder left open after this long, if nobody claims before.
@@ -35,6 +37,8 @@ const ABORT_ATTEMPT: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_micros(500);
 /// Served per look; one event reports many deliveries.
 const EVENTS_AT_ONCE: i32 = 64;
+/// Between two looks whether a token is wanted.
+const TOKEN_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks whether credentials were replaced.
 const OUTDATED_LOOK: Duration = Duration::from_millis(250);
 /// How long a claim goes on trying before it says why it does not succeed. A fresh cluster needs some 10 s to create its
@@ -50,12 +54,13 @@ pub(super) struct Append {
 /// Claims `transactional_id` and then serves appends until the sender is dropped. Blocks.
 pub(super) fn serve(
     cluster: &ClusterAccess,
+    login: Option<Login>,
     topic: TopicName,
     transactional_id: &str,
     claimed: oneshot::Sender<Result<()>>,
     mut appends: mpsc::Receiver<Append>,
 ) {
-    let mut transactions = match Transactions::claim(cluster, topic, transactional_id, || claimed.is_closed()) {
+    let mut transactions = match Transactions::claim(cluster, login, topic, transactional_id, || claimed.is_closed()) {
         Ok(transactions) => transactions,
         Err(error) => {
             // Whoever gave up waiting does not want to know.
@@ -66,7 +71,7 @@ pub(super) fn serve(
     if claimed.send(Ok(())).is_err() {
         return;
     }
-    while let Some(Append { entries, done }) = appends.blocking_recv() {
+    while let Some(Append { entries, done }) = transactions.next(&mut appends) {
         let _ = done.send(transactions.append(&entries, || appends.is_closed()));
     }
 }
@@ -96,9 +101,16 @@ struct Context {
     cluster: String,
     delivered: reports::Sender<Report>,
     complaints: Complaints,
+    login: Option<Login>,
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        answer(self.login.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(&self.cluster, level, facility, line);
     }
@@ -122,6 +134,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 impl Transactions {
     fn claim(
         cluster: &ClusterAccess,
+        login: Option<Login>,
         topic: TopicName,
         transactional_id: &str,
         abandoned: impl Fn() -> bool,
@@ -130,7 +143,8 @@ impl Transactions {
         let mut config = cluster.client_config()?;
         set_for_writing(&mut config, transactional_id);
         let (send, delivered) = reports::channel();
-        let context = Context { cluster: cluster.alias.clone(), delivered: send, complaints: Complaints::default() };
+        let (alias, complaints) = (cluster.alias.clone(), Complaints::default());
+        let context = Context { cluster: alias, delivered: send, complaints, login };
         let producer: BaseProducer<Context> = config.create_with_context(context).map_err(|e| {
             let (kind, what) = explain(&e);
             Error::new(kind, format!("cluster {}: cannot create a producer: {what}", cluster.alias))
@@ -148,6 +162,8 @@ impl Transactions {
             repeat_last: false,
         };
         let begun = Instant::now();
+        // The first token is asked for by an event.
+        this.serve_events();
         // Asked before a broker is connected, librdkafka looks for the coordinator again only after 500 ms. Whatever
         // fails here fails in the claim, with a better reason.
         let _ = this.producer.client().fetch_metadata(Some(this.topic.as_str()), ATTEMPT);
@@ -165,6 +181,17 @@ impl Transactions {
                     this.serve_events();
                 }
                 Err(error) => return Err(this.failed("claim the transactional id", &error)),
+            }
+        }
+    }
+
+    /// Waits for work. A new token is asked for by an event, however long nobody appends.
+    fn next(&self, appends: &mut mpsc::Receiver<Append>) -> Option<Append> {
+        let Some(login) = &self.producer.context().login else { return appends.blocking_recv() };
+        loop {
+            match login.runtime.block_on(async { timeout(TOKEN_LOOK, appends.recv()).await }) {
+                Ok(next) => return next,
+                Err(_) => self.serve_events(),
             }
         }
     }

@@ -12,10 +12,11 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::endpoint::{Error, ErrorKind, Result, Security};
+use crate::endpoint::{BearerTokens, Error, ErrorKind, Result, Security};
 use crate::wire::connection::Connection;
 use crate::wire::line::Line;
 use crate::wire::tls::{TlsFiles, what_certificate_to_show};
+use crate::wire::token::Tokens;
 use crate::wire::{api, fault, sasl};
 
 /// For each of: name resolution and TCP, TLS, and each answer of the handshake.
@@ -47,13 +48,20 @@ pub(super) struct Dialer {
     client_id: String,
     security: Security,
     tls: TlsFiles,
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl Dialer {
     /// No I/O yet.
     pub(super) fn new(alias: Arc<str>, security: Security, client_id: &str) -> Self {
         let tls = TlsFiles::new(alias.clone(), security.clone());
-        Self { alias, client_id: client_id.to_owned(), security, tls }
+        let tokens = security.token.clone().map(|source| Arc::new(Tokens::new(alias.clone(), source)));
+        Self { alias, client_id: client_id.to_owned(), security, tls, tokens }
+    }
+
+    /// The cluster's tokens, where it wants some.
+    pub(super) fn tokens(&self) -> Option<Arc<dyn BearerTokens>> {
+        self.tokens.clone().map(|tokens| tokens as Arc<dyn BearerTokens>)
     }
 
     /// A new connection, authenticated and ready. `broker_id` is −1 when unknown. Cancel-safe: dropping the future
@@ -80,7 +88,8 @@ impl Dialer {
         let versions = versions(&connection).await.map_err(|e| self.hint_at_protocol(e))?;
         connection.set_versions(versions);
         if self.security.protocol.uses_sasl() {
-            let session = sasl::authenticate(&connection, &self.alias, &self.security, STEP).await?;
+            let session =
+                sasl::authenticate(&connection, &self.alias, &self.security, self.tokens.as_deref(), STEP).await?;
             session.into_iter().for_each(|lifetime| connection.set_session(lifetime));
         }
         Ok(connection)

@@ -115,8 +115,7 @@ impl Tls {
 
     /// Shakes hands over a fresh connection to `host`, whose certificate must be valid for that name.
     pub(super) async fn connect(&self, host: &str, address: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| denied(&self.alias, format!("broker {address}: `{host}` is not a name TLS can check")))?;
+        let name = server_name(host).map_err(|why| denied(&self.alias, format!("broker {address}: {why}")))?;
         self.connector.connect(name, stream).await.map_err(|error| match is_about_our_certificate(&error) {
             true => {
                 let advice = what_certificate_to_show(&self.alias, self.has_identity);
@@ -133,6 +132,23 @@ fn denied(alias: &str, why: impl std::fmt::Display) -> Error {
 
 fn unusable(alias: &str, key: &str, why: &str) -> Error {
     denied(alias, format!("clusters.{alias}.security.{key}: {why}"))
+}
+
+/// TLS to who is no broker: with these authorities, or the machine's.
+pub(super) fn connector(ca: Option<&Path>) -> Result<TlsConnector, String> {
+    let roots = match ca {
+        Some(file) => {
+            let pem = std::fs::read(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+            roots_of(file, &pem)?
+        }
+        None => native_roots()?,
+    };
+    Ok(TlsConnector::from(Arc::new(trusting(roots).with_no_client_auth())))
+}
+
+/// The name a certificate must be for.
+pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(host.to_owned()).map_err(|_| format!("`{host}` is not a name TLS can check"))
 }
 
 fn trusting(roots: RootCertStore) -> ConfigBuilder<ClientConfig, WantsClientCert> {

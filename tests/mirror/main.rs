@@ -28,8 +28,10 @@ mod isolation;
 mod member;
 mod neighbours;
 mod processor;
+mod rights;
 mod rotation;
 mod start;
+mod tokens;
 mod topics;
 mod translation;
 
