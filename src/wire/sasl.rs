@@ -44,16 +44,16 @@ pub(super) async fn authenticate(
         return Err(error);
     }
 
-    let dialogue = |who: &str, check: [&str; 2]| Dialogue {
+    let dialogue = |who: &str, check: String| Dialogue {
         connection,
         timeout,
         refused: format!("{who} with {}", mechanism.name()),
-        check: format!("check {keys}.{}, {keys}.{} and {keys}.mechanism", check[0], check[1]),
+        check: format!("check {check} and {keys}.mechanism"),
     };
     if mechanism == Mechanism::OauthBearer {
         let tokens = tokens.ok_or_else(|| missing("token"))?;
         let token = tokens.token().await?;
-        let dialogue = dialogue(&format!("the token of `{}`", token.principal), ["token", "protocol"]);
+        let dialogue = dialogue(&format!("the token of `{}`", token.principal), format!("{keys}.token"));
         let outcome = dialogue.bearer(token.text.reveal()).await;
         if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Denied) {
             tokens.forget().await;
@@ -65,7 +65,7 @@ pub(super) async fn authenticate(
     let password = security.password.as_ref().ok_or_else(|| missing("password"))?;
     let password = password.read().map_err(|why| denied(format!("{keys}.password: {why}")))?;
     let password = password.reveal();
-    let dialogue = dialogue(&format!("user `{username}`"), ["username", "password"]);
+    let dialogue = dialogue(&format!("user `{username}`"), format!("{keys}.username, {keys}.password"));
     match mechanism {
         Mechanism::ScramSha256 => dialogue.scram(Hash::Sha256, username, password).await,
         Mechanism::ScramSha512 => dialogue.scram(Hash::Sha512, username, password).await,

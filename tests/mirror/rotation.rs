@@ -86,7 +86,7 @@ fn passwords_replaced_while_it_runs_interrupt_nothing_for_good_and_lose_nothing(
     files.iter().for_each(|file| replace(file, "third-pw"));
     goes_on("with the third password");
 
-    let written = load.finish();
+    let written = load.stop();
     twins(&source, &target, &topic).settle(MENDED);
     println!("{} records over {} sessions", written.records(), begun.elapsed().as_secs() / SESSION.as_secs());
     let log = mirror.log_text();
