@@ -228,7 +228,10 @@ impl Transactions {
                     if let Err(abort) = self.abort()
                         && matches!(abort.kind, ErrorKind::Fenced | ErrorKind::Attach)
                     {
-                        return Err(abort);
+                        // Without the right to write, the transaction has not even begun for the brokers, and aborting it
+                        // kills the producer: why, the first error knows.
+                        let denied = error.kind == ErrorKind::Denied;
+                        return Err(if denied { Error::new(abort.kind, error.message) } else { abort });
                     }
                 }
                 Err(error)
