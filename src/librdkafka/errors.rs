@@ -73,6 +73,11 @@ impl Complaints {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Remembers that a right is missing.
+    pub fn refused(&self, reason: &str) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((ErrorKind::Denied, reason.to_owned()));
+    }
+
     /// Remembers one. That a connection or all brokers are lost does not replace the reason why.
     pub fn note(&self, cluster: &str, error: &KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };

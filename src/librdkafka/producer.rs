@@ -113,6 +113,10 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(&self.cluster, level, facility, line);
+        // A right that is missing for a topic ends the transaction; its name is told in this line only.
+        if facility == "ADDPARTS" && line.contains("authorization failed") {
+            self.complaints.refused(line);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
