@@ -25,11 +25,12 @@ pub fn sides(
         let ClusterConfig { bootstrap, security } = &config.clusters[alias];
         Cluster::new(alias, bootstrap, security.clone(), &client_id)
     };
-    let access = |alias: &str| {
+    let access = |alias: &str, cluster: &Cluster| {
         let ClusterConfig { bootstrap, security } = config.clusters[alias].clone();
-        ClusterAccess { alias: alias.to_owned(), bootstrap, security }
+        ClusterAccess { alias: alias.to_owned(), bootstrap, security, tokens: cluster.tokens() }
     };
     let (from, to) = (cluster(&link.source), cluster(&link.target));
+    let (access_from, access_to) = (access(&link.source, &from), access(&link.target, &to));
     let fetch = FetchSettings::for_budget(budget.total_bytes());
     let source = SourceSide {
         alias: link.source.clone(),
@@ -38,22 +39,21 @@ pub fn sides(
         points: Arc::new(Points::new(from.clone())),
         commits: Arc::new(Commits::new(from.clone(), scope.child())),
         groups: Arc::new(from),
-        ledgers: Arc::new(RdLedgers(access(&link.source))),
+        ledgers: Arc::new(RdLedgers(access_from)),
     };
-    let access = access(&link.target);
     let batches = Arc::new(ProduceSink::new(to.clone(), scope.child(), ProduceSettings::default()));
     let records = RecordSettings::for_budget(budget.total_bytes());
     let target = TargetSide {
         alias: link.target.clone(),
         catalog: Arc::new(to.clone()),
         admin: Arc::new(to.clone()),
-        records: Arc::new(RecordSink::new(access.clone(), Arc::new(to.clone()), batches.clone(), records)),
+        records: Arc::new(RecordSink::new(access_to.clone(), Arc::new(to.clone()), batches.clone(), records)),
         batches,
         points: Arc::new(Points::new(to.clone())),
         groups: Arc::new(to.clone()),
         group_writer: Arc::new(to),
-        ledger: Arc::new(RdLedgerStore::new(access.clone(), name)),
-        ledgers: Arc::new(RdLedgers(access)),
+        ledger: Arc::new(RdLedgerStore::new(access_to.clone(), name)),
+        ledgers: Arc::new(RdLedgers(access_to)),
     };
     (source, target)
 }

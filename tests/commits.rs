@@ -16,7 +16,7 @@ use support::raw::{Allow, Client, Isolation};
 use support::{Cluster, ClusterSpec, rounds, shared_source, unique, until};
 use twinlog::endpoint::{
     CommitFeed, CommitTail, CommittedOffset, Error, ErrorKind, GroupOffsets, GroupWriter, Mechanism, Protocol, Secret,
-    Security,
+    SecretSource, Security,
 };
 use twinlog::model::{GroupId, Offset, TopicPartition};
 use twinlog::runtime::tasks::TaskScope;
@@ -175,7 +175,8 @@ async fn on_a_secured_cluster_refusals_name_the_right_and_a_restarted_broker_is_
             ca: trusted.then(|| ca.clone()),
             mechanism: Some(Mechanism::ScramSha512),
             username: Some(user.into()),
-            password: Some(Secret::new(password)),
+            password: Some(SecretSource::Known(Secret::new(password))),
+            ..Security::default()
         };
         feed(cluster.bootstrap(), security).listen(&ends(client)).unwrap()
     };

@@ -219,10 +219,10 @@ fn sasl_is_complete_or_refused() {
     assert_eq!(
         security_problems("{ username = 'twinlog', password = { file = 'password' } }", &[]),
         [
-            "twinlog.toml: clusters.lyon.security.username: has no effect with protocol plaintext: choose \"sasl_ssl\" or \
-         \"sasl_plaintext\"",
-            "twinlog.toml: clusters.lyon.security.password: has no effect with protocol plaintext: choose \"sasl_ssl\" or \
-         \"sasl_plaintext\"",
+            "twinlog.toml: clusters.lyon.security.username: has no effect with protocol plaintext: choose protocol \"sasl_ssl\" \
+         or \"sasl_plaintext\"",
+            "twinlog.toml: clusters.lyon.security.password: has no effect with protocol plaintext: choose protocol \"sasl_ssl\" \
+         or \"sasl_plaintext\"",
         ]
     );
     assert_eq!(
@@ -236,6 +236,27 @@ fn sasl_is_complete_or_refused() {
         ["twinlog.toml: clusters.lyon.security.ca: cannot read absent.pem: No such file or directory (os error 2)"]
     );
     assert_eq!(
+        security_problems("{ protocol = 'ssl', certificate = 'password' }", &[]),
+        [
+            "twinlog.toml: clusters.lyon.security.key: is required with certificate: a certificate and its key go together"
+        ]
+    );
+    assert_eq!(
+        security_problems("{ protocol = 'ssl', key = 'absent.pem' }", &[]),
+        [
+            "twinlog.toml: clusters.lyon.security.key: cannot read absent.pem: No such file or directory (os error 2)",
+            "twinlog.toml: clusters.lyon.security.certificate: is required with key: a certificate and its key go together"
+        ]
+    );
+    assert_eq!(
+        security_problems("{ certificate = 'password', key = 'password' }", &[]),
+        [
+            "twinlog.toml: clusters.lyon.security.certificate: has no effect with protocol plaintext: choose \"ssl\" or \
+         \"sasl_ssl\"",
+            "twinlog.toml: clusters.lyon.security.key: has no effect with protocol plaintext: choose \"ssl\" or \"sasl_ssl\"",
+        ]
+    );
+    assert_eq!(
         security_problems("{ protocol = 'kerberos', username = 'x' }", &[]),
         ["twinlog.toml: clusters.lyon.security.protocol: expected one of \"plaintext\", \"ssl\", \"sasl_plaintext\", \
          \"sasl_ssl\""]
@@ -244,8 +265,69 @@ fn sasl_is_complete_or_refused() {
     assert_eq!(
         security_problems(gssapi, &[]),
         [
-            "twinlog.toml: clusters.lyon.security.mechanism: expected one of \"plain\", \"scram-sha-256\", \"scram-sha-512\""
+            "twinlog.toml: clusters.lyon.security.mechanism: expected one of \"plain\", \"scram-sha-256\", \"scram-sha-512\", \
+         \"oauthbearer\""
         ]
+    );
+}
+
+/// The sentences for a SASL section with this token.
+fn token_problems(token: &str) -> String {
+    let security = format!("{{ protocol = 'sasl_ssl', mechanism = 'oauthbearer', token = {token} }}");
+    security_problems(&security, &[]).join("\n")
+}
+
+#[test]
+fn tokens_come_from_one_place_and_take_the_place_of_a_password() {
+    let key = "twinlog.toml: clusters.lyon.security.token";
+    let how = "write { file = \"path\" }, { command = [\"program\", \"argument\"] } or { endpoint = \"https://…\", client_id = \
+               \"…\", client_secret = { … } }";
+    let client = "client_id = 'twinlog', client_secret = { file = 'password' }";
+    let hint = "expected a URL such as \"https://login.example.com/oauth2/token\"";
+    for (token, sentence) in [
+        ("{ }".to_owned(), format!("{key}: {how}")),
+        ("{ file = 'password', command = ['x'] }".to_owned(), format!("{key}: {how}")),
+        ("'eyJh'".to_owned(), format!("{key}: expected a table of keys, found text\n{key}: {how}")),
+        (
+            "{ file = 'absent' }".to_owned(),
+            format!("{key}.file: cannot read absent: No such file or directory (os error 2)"),
+        ),
+        ("{ command = [] }".to_owned(), format!("{key}.command: names no program")),
+        ("{ file = 'password', scope = 'x' }".to_owned(), format!("{key}.scope: unknown key; known here: file")),
+        (
+            "{ endpoint = 'https://idp/token' }".to_owned(),
+            format!("{key}.client_id: is required\n{key}.client_secret: is required"),
+        ),
+        (
+            format!("{{ endpoint = 'http://idp/token', {client} }}"),
+            format!("{key}.endpoint: sends the client's secret in the clear: use https"),
+        ),
+        (format!("{{ endpoint = 'ftp://idp/token', {client} }}"), format!("{key}.endpoint: {hint}")),
+        (
+            format!("{{ endpoint = 'https://me:hush@idp/token', {client} }}"),
+            format!("{key}.endpoint: {hint}: name and secret do not belong into it: see client_id and client_secret"),
+        ),
+    ] {
+        assert_eq!(token_problems(&token), sentence, "{token}");
+    }
+    let both =
+        "{ protocol = 'sasl_ssl', mechanism = 'oauthbearer', username = 'twinlog', password = { file = 'password' } }";
+    assert_eq!(
+        security_problems(both, &[]),
+        [
+            "twinlog.toml: clusters.lyon.security.token: is required with mechanism oauthbearer",
+            "twinlog.toml: clusters.lyon.security.username: has no effect with mechanism oauthbearer: choose mechanism \
+             \"plain\" or one of SCRAM",
+            "twinlog.toml: clusters.lyon.security.password: has no effect with mechanism oauthbearer: choose mechanism \
+             \"plain\" or one of SCRAM",
+        ]
+    );
+    let unused = "{ protocol = 'sasl_ssl', mechanism = 'plain', username = 'twinlog', password = { file = 'password' }, \
+                  token = { command = ['x'] } }";
+    assert_eq!(
+        security_problems(unused, &[]),
+        ["twinlog.toml: clusters.lyon.security.token: has no effect with protocol sasl_ssl: choose mechanism \
+             \"oauthbearer\""]
     );
 }
 
@@ -286,7 +368,7 @@ fn secrets_keep_every_character() {
     let password = |password: &str, variables: &[(&str, &str)]| {
         let text = format!("{CLUSTERS}security = {}\n{LINK}", with_password(password));
         let config = load(&text, variables).unwrap();
-        let secret = config.clusters["lyon"].security.password.clone().unwrap();
+        let secret = config.clusters["lyon"].security.password.as_ref().unwrap().read().unwrap();
         assert!(!format!("{config:?}").contains(secret.reveal()), "Debug shows the secret");
         secret.reveal().to_owned()
     };
@@ -296,7 +378,23 @@ fn secrets_keep_every_character() {
         let overridden = [("TWINLOG__CLUSTERS__LYON__SECURITY__PASSWORD", secret)];
         assert_eq!(password("{ env = 'ABSENT' }", &overridden), secret);
     }
-    assert_eq!(password("{ file = 'password' }", &[]), "from the file");
+}
+
+#[test]
+fn a_secret_in_a_file_is_read_again_and_one_in_a_variable_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, config) = (directory.path().join("password"), directory.path().join("twinlog.toml"));
+    let written = |secret: &str| fs::write(&file, secret).unwrap();
+    written("first\r\n");
+    fs::write(&config, format!("{CLUSTERS}security = {}\n{LINK}", with_password("{ file = 'password' }"))).unwrap();
+    let config = Config::load(&config, &Environment::default()).unwrap();
+    let password = config.clusters["lyon"].security.password.clone().unwrap();
+    assert_eq!(password.read().unwrap().reveal(), "first");
+    written("second");
+    assert_eq!(password.read().unwrap().reveal(), "second");
+    written("");
+    let empty = password.read().unwrap_err();
+    assert!(empty.contains("password") && empty.contains("is empty"), "{empty}");
 }
 
 #[test]

@@ -187,7 +187,7 @@ async fn the_batches_plane_looks_at_places_as_every_point_reader_must() {
 
 fn access() -> ClusterAccess {
     let (alias, bootstrap) = ("paris".to_owned(), shared_source().bootstrap());
-    ClusterAccess { alias, bootstrap, security: Security::default() }
+    ClusterAccess { alias, bootstrap, security: Security::default(), tokens: None }
 }
 
 /// An unused ledger.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use twinlog::endpoint::{
     ErrorKind, LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerStore, LedgerTopic, Mechanism, Protocol,
-    Secret, Security,
+    Secret, SecretSource, Security,
 };
 use twinlog::ledger::record::{Desired, LeaseRecord, Rate};
 use twinlog::ledger::{Acquiring, Claimant, Clusters, ControlRecord, Ledger, ProcessIdentity, View, topics};
@@ -37,7 +37,7 @@ fn store(cluster: &Cluster, link: &LinkName) -> Arc<dyn LedgerStore> {
 }
 
 fn store_of(cluster: &Cluster, link: &LinkName, security: Security) -> Arc<dyn LedgerStore> {
-    let access = ClusterAccess { alias: "lyon".into(), bootstrap: cluster.bootstrap(), security };
+    let access = ClusterAccess { alias: "lyon".into(), bootstrap: cluster.bootstrap(), security, tokens: None };
     Arc::new(RdLedgerStore::new(access, link))
 }
 
@@ -144,7 +144,8 @@ async fn who_may_not_see_the_ledger_is_told_and_reads_it_once_the_right_is_given
         ca: Some(cluster.certificates().unwrap().ca.clone()),
         mechanism: Some(Mechanism::ScramSha512),
         username: Some("reader".into()),
-        password: Some(Secret::new("reader-pw")),
+        password: Some(SecretSource::Known(Secret::new("reader-pw"))),
+        ..Security::default()
     };
     let store = store_of(&cluster, &link, security);
     let topic = format!("__twinlog.{link}.control");

@@ -452,7 +452,7 @@ fn twinlog_reads_the_configuration_that_the_test_bed_writes() {
     assert_eq!(config.memory.budget_bytes, 4 << 20);
     let target = &config.clusters["target"];
     assert_eq!(target.bootstrap, secured.bootstrap());
-    assert_eq!(target.security.password.as_ref().unwrap().reveal(), "root-pw");
+    assert_eq!(target.security.password.as_ref().unwrap().read().unwrap().reveal(), "root-pw");
 }
 
 /// A stand-in for the binary: it tells that it runs, and ends in good order when asked.

@@ -12,8 +12,8 @@ use support::raw::{Allow, Client};
 use support::record::Record;
 use support::{Cluster, ClusterSpec, shared_source, unique, until, until_told};
 use twinlog::endpoint::{
-    Catalog, ConfigChange, ConfigOrigin, ErrorKind, GroupReader, Mechanism, PointReader, Protocol, Secret, Security,
-    TopicAdmin, TopicSpec, View,
+    Catalog, ConfigChange, ConfigOrigin, ErrorKind, GroupReader, Mechanism, PointReader, Protocol, Secret,
+    SecretSource, Security, TopicAdmin, TopicSpec, View,
 };
 use twinlog::model::{GroupId, LeaderEpoch, Offset, OffsetRange, TopicName, TopicPartition};
 use twinlog::wire::{self, Points};
@@ -221,7 +221,8 @@ async fn a_secured_cluster_is_entered_with_trust_a_password_and_rights_and_refus
             ca: trusted.then(|| ca.clone()),
             mechanism: Some(mechanism),
             username: Some(user.into()),
-            password: Some(Secret::new(password)),
+            password: Some(SecretSource::Known(Secret::new(password))),
+            ..Security::default()
         };
         wire::Cluster::new("lyon", &cluster.bootstrap(), security, "twinlog-test")
     };

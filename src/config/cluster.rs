@@ -1,10 +1,12 @@
 //! `[clusters.<alias>]`: where a cluster is and how to reach it safely.
 
 use std::fs::File;
+use std::path::PathBuf;
 
-use super::secret::secret;
+use super::secret::secret_source;
 use super::section::{Section, text};
-use crate::endpoint::{Mechanism, Protocol, Security};
+use super::token::token_source;
+use crate::endpoint::{Identity, Mechanism, Protocol, Security};
 
 /// One cluster. Its alias is a label of this file only; what identifies it is the `cluster.id` its brokers report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +36,10 @@ fn is_address(address: &str) -> bool {
 }
 
 fn read_security(mut section: Section<'_>) -> Security {
-    let [has_protocol, has_ca, has_mechanism, has_username, has_password] =
-        ["protocol", "ca", "mechanism", "username", "password"].map(|key| section.gives(key));
+    let gives = |key: &&str| section.gives(key);
+    let has_protocol = section.gives("protocol");
+    let for_tls: Vec<_> = ["ca", "certificate", "key"].into_iter().filter(gives).collect();
+    let for_sasl: Vec<_> = ["mechanism", "username", "password", "token"].into_iter().filter(gives).collect();
 
     let protocol = section.choice(
         "protocol",
@@ -46,44 +50,71 @@ fn read_security(mut section: Section<'_>) -> Security {
             ("sasl_ssl", Protocol::SaslSsl),
         ],
     );
-    let ca = section.read("ca", |section, value| {
-        let path = section.loading().resolve(&text(value)?);
-        File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        Ok(path)
-    });
+    let ca = readable(&mut section, "ca");
+    let (certificate, key) = (readable(&mut section, "certificate"), readable(&mut section, "key"));
+    for (one, other) in [("certificate", "key"), ("key", "certificate")] {
+        if for_tls.contains(&one) && !for_tls.contains(&other) {
+            section.refuse(other, format!("is required with {one}: a certificate and its key go together"));
+        }
+    }
+    let identity = certificate.zip(key).map(|(certificate, key)| Identity { certificate, key });
     let mechanism = section.choice(
         "mechanism",
         &[
             ("plain", Mechanism::Plain),
             ("scram-sha-256", Mechanism::ScramSha256),
             ("scram-sha-512", Mechanism::ScramSha512),
+            ("oauthbearer", Mechanism::OauthBearer),
         ],
     );
     let username = section.text("username");
-    let password = secret(&mut section, "password");
+    let password = secret_source(&mut section, "password");
+    let token = token_source(&mut section);
 
     // A protocol that was itself refused says nothing about the other keys.
     let protocol_known = protocol.is_some() || !has_protocol;
     let protocol = protocol.unwrap_or_default();
     if protocol_known {
-        let name = name_of(protocol);
-        if has_ca && !protocol.uses_tls() {
-            section.refuse("ca", format!("has no effect with protocol {name}: choose \"ssl\" or \"sasl_ssl\""));
+        for key in for_tls.into_iter().filter(|_| !protocol.uses_tls()) {
+            let name = name_of(protocol);
+            section.refuse(key, format!("has no effect with protocol {name}: choose \"ssl\" or \"sasl_ssl\""));
         }
-        for (key, has) in [("mechanism", has_mechanism), ("username", has_username), ("password", has_password)] {
-            if protocol.uses_sasl() && !has {
-                section.refuse(key, format!("is required with protocol {name}"));
-            }
-            if !protocol.uses_sasl() && has {
-                section.refuse(
-                    key,
-                    format!("has no effect with protocol {name}: choose \"sasl_ssl\" or \"sasl_plaintext\""),
-                );
-            }
+        let (wanted, unused): (&[&str], &[&str]) = match mechanism {
+            _ if !protocol.uses_sasl() => (&[], &["mechanism", "username", "password", "token"]),
+            Some(Mechanism::OauthBearer) => (&["token"], &["username", "password"]),
+            _ => (&["mechanism", "username", "password"], &["token"]),
+        };
+        for key in wanted.iter().filter(|key| !for_sasl.contains(key)) {
+            section.refuse(key, format!("is required with {}", reason(protocol, mechanism)));
+        }
+        for key in unused.iter().filter(|key| for_sasl.contains(key)) {
+            let choose = match (protocol.uses_sasl(), *key) {
+                (false, _) => "protocol \"sasl_ssl\" or \"sasl_plaintext\"",
+                (true, "token") => "mechanism \"oauthbearer\"",
+                (true, _) => "mechanism \"plain\" or one of SCRAM",
+            };
+            section.refuse(key, format!("has no effect with {}: choose {choose}", reason(protocol, mechanism)));
         }
     }
     section.finish();
-    Security { protocol, ca, mechanism, username, password }
+    Security { protocol, ca, identity, mechanism, username, password, token }
+}
+
+/// The path under `key`, of a file that can be read now.
+pub(super) fn readable(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
+    section.read(key, |section, value| {
+        let path = section.loading().resolve(&text(value)?);
+        File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        Ok(path)
+    })
+}
+
+/// What makes a key necessary or useless.
+fn reason(protocol: Protocol, mechanism: Option<Mechanism>) -> String {
+    match mechanism {
+        Some(Mechanism::OauthBearer) if protocol.uses_sasl() => "mechanism oauthbearer".to_owned(),
+        _ => format!("protocol {}", name_of(protocol)),
+    }
 }
 
 fn name_of(protocol: Protocol) -> &'static str {

@@ -11,6 +11,7 @@ mod link;
 mod problem;
 mod secret;
 mod section;
+mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -13,6 +13,7 @@ mod log;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 mod security;
+mod token;
 mod topic;
 
 pub use error::{Error, ErrorKind, Result};
@@ -25,7 +26,8 @@ pub use ledger::{
     MAX_LEDGER_VALUE_BYTES,
 };
 pub use log::{Delivery, Opened, PointReader, Reader, RecordDigest, Sink, Source, View, Window, Writer};
-pub use security::{Mechanism, Protocol, Secret, Security};
+pub use security::{Identity, Mechanism, Protocol, Secret, SecretSource, Security};
+pub use token::{BearerToken, BearerTokens, TokenEndpoint, TokenSource};
 pub use topic::{
     Bounds, Catalog, ClusterInfo, ConfigChange, ConfigEntry, ConfigOrigin, EpochEnd, PartitionInfo, TopicAdmin,
     TopicInfo, TopicSpec,

@@ -1,7 +1,10 @@
 //! How to reach a cluster safely: one description that feeds both client stacks.
 
 use std::fmt;
+use std::fs;
 use std::path::PathBuf;
+
+use crate::endpoint::TokenSource;
 
 /// A value that never shows itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,6 +28,43 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where a secret comes from. One in a file is read again for each authentication, so that it can be replaced while
+/// Twinlog runs; a variable of the environment cannot change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// Known since the start.
+    Known(Secret),
+    /// In this file, which may be replaced.
+    File(PathBuf),
+}
+
+impl SecretSource {
+    /// The secret as it is now. A line end behind it, as editors leave it, does not belong to it.
+    ///
+    /// # Errors
+    /// Names the file when it cannot be read or is empty.
+    pub fn read(&self) -> std::result::Result<Secret, String> {
+        let file = match self {
+            SecretSource::Known(secret) => return Ok(secret.clone()),
+            SecretSource::File(file) => file,
+        };
+        let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(format!("file {} is empty", file.display())),
+            secret => Ok(Secret::new(secret)),
+        }
+    }
+}
+
+/// Who we are by TLS: two PEM files, read again for each new connection when they have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, with the intermediate ones behind it.
+    pub certificate: PathBuf,
+    /// Its private key, not encrypted.
+    pub key: PathBuf,
+}
+
 /// Everything needed to connect to a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Security {
@@ -32,12 +72,16 @@ pub struct Security {
     pub protocol: Protocol,
     /// PEM file with the trusted certificate authorities; the machine's own roots when absent.
     pub ca: Option<PathBuf>,
+    /// What we show to brokers that want a certificate of their clients.
+    pub identity: Option<Identity>,
     /// SASL mechanism; required with the SASL protocols.
     pub mechanism: Option<Mechanism>,
     /// SASL user name.
     pub username: Option<String>,
     /// SASL password.
-    pub password: Option<Secret>,
+    pub password: Option<SecretSource>,
+    /// Where the tokens come from with OAUTHBEARER, in place of user name and password.
+    pub token: Option<TokenSource>,
 }
 
 /// Kafka's `security.protocol`.
@@ -75,6 +119,8 @@ pub enum Mechanism {
     ScramSha256,
     /// SCRAM-SHA-512.
     ScramSha512,
+    /// OAUTHBEARER (RFC 7628).
+    OauthBearer,
 }
 
 impl Mechanism {
@@ -84,6 +130,7 @@ impl Mechanism {
             Mechanism::Plain => "PLAIN",
             Mechanism::ScramSha256 => "SCRAM-SHA-256",
             Mechanism::ScramSha512 => "SCRAM-SHA-512",
+            Mechanism::OauthBearer => "OAUTHBEARER",
         }
     }
 }

@@ -1,14 +1,18 @@
 //! How librdkafka reaches a cluster: the shared `security` section in its own property names.
 
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use sha2::{Digest, Sha256};
 
-use crate::endpoint::{Error, ErrorKind, Result, Security};
+use crate::endpoint::{BearerTokens, Error, ErrorKind, Mechanism, Result, Security};
 
 /// A cluster as the configuration names it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClusterAccess {
     /// Alias, for messages.
     pub alias: String,
@@ -16,7 +20,24 @@ pub struct ClusterAccess {
     pub bootstrap: String,
     /// How to connect safely.
     pub security: Security,
+    /// Hands out tokens, with OAUTHBEARER.
+    pub tokens: Option<Arc<dyn BearerTokens>>,
 }
+
+impl fmt::Debug for ClusterAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { alias, bootstrap, security, .. } = self;
+        f.debug_struct("ClusterAccess")
+            .field("alias", alias)
+            .field("bootstrap", bootstrap)
+            .field("security", security)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A hash of credentials, to tell whether they were replaced.
+#[derive(PartialEq, Eq)]
+pub(super) struct Credentials([u8; 32]);
 
 /// Longest wait for one answer of a broker; must stay below the transaction time-out.
 pub(super) const SOCKET_TIMEOUT: Duration = Duration::from_secs(6);
@@ -45,6 +66,20 @@ impl ClusterAccess {
         Ok(config)
     }
 
+    /// What a client made now would know of the files it reads; `None` while one of them cannot be read.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        let Security { ca, identity, password, .. } = &self.security;
+        let mut hash = Sha256::new();
+        let files = [ca.as_ref(), identity.as_ref().map(|i| &i.certificate), identity.as_ref().map(|i| &i.key)];
+        for file in files.into_iter().flatten() {
+            hash.update(std::fs::read(file).ok()?);
+        }
+        if let Some(password) = password {
+            hash.update(password.read().ok()?.reveal());
+        }
+        Some(Credentials(hash.finalize().into()))
+    }
+
     fn secure(&self, config: &mut ClientConfig) -> Result<()> {
         use crate::endpoint::Protocol;
         let security = &self.security;
@@ -61,39 +96,51 @@ impl ClusterAccess {
             // Both stacks check the broker's name; librdkafka's own default has changed between versions.
             config.set("ssl.endpoint.identification.algorithm", "https");
             match &security.ca {
-                Some(path) => {
-                    let path = path.to_str().ok_or_else(|| self.incomplete("security.ca is not valid UTF-8"))?;
-                    config.set("ssl.ca.location", path)
-                }
+                Some(file) => config.set("ssl.ca.location", self.path(file, "ca")?),
                 // The vendored OpenSSL has no roots of its own: look where the machine keeps them.
                 None => config.set("ssl.ca.location", "probe"),
             };
+            if let Some(identity) = &security.identity {
+                config
+                    .set("ssl.certificate.location", self.path(&identity.certificate, "certificate")?)
+                    .set("ssl.key.location", self.path(&identity.key, "key")?);
+            }
         }
         if security.protocol.uses_sasl() {
             let mechanism = security.mechanism.ok_or_else(|| self.incomplete("security.mechanism is missing"))?;
+            config.set("sasl.mechanism", mechanism.name());
+            if mechanism == Mechanism::OauthBearer {
+                // The token itself comes by a callback: see `Login`.
+                return match &self.tokens {
+                    Some(_) => Ok(()),
+                    None => Err(self.incomplete("security.token is missing")),
+                };
+            }
             let username =
                 security.username.as_deref().ok_or_else(|| self.incomplete("security.username is missing"))?;
             let password = security.password.as_ref().ok_or_else(|| self.incomplete("security.password is missing"))?;
-            config
-                .set("sasl.mechanism", mechanism.name())
-                .set("sasl.username", username)
-                .set("sasl.password", password.reveal());
+            let password = password.read().map_err(|why| self.incomplete(&format!("security.password: {why}")))?;
+            config.set("sasl.username", username).set("sasl.password", password.reveal());
         }
         Ok(())
     }
 
+    fn path<'a>(&self, file: &'a Path, key: &str) -> Result<&'a str> {
+        file.to_str().ok_or_else(|| self.incomplete(&format!("security.{key} is not valid UTF-8")))
+    }
+
     fn incomplete(&self, what: &str) -> Error {
-        Error::new(ErrorKind::Denied, format!("cluster {}: {what} (protocol {:?})", self.alias, self.security.protocol))
+        Error::new(ErrorKind::Denied, format!("clusters.{}.{what} (protocol {:?})", self.alias, self.security.protocol))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::{Mechanism, Protocol, Secret};
+    use crate::endpoint::{Identity, Protocol, Secret, SecretSource};
 
     fn access(security: Security) -> ClusterAccess {
-        ClusterAccess { alias: "lyon".into(), bootstrap: "127.0.0.1:1".into(), security }
+        ClusterAccess { alias: "lyon".into(), bootstrap: "127.0.0.1:1".into(), security, tokens: None }
     }
 
     #[test]
@@ -101,15 +148,19 @@ mod tests {
         let config = access(Security {
             protocol: Protocol::SaslSsl,
             ca: Some("/etc/twinlog/ca.pem".into()),
+            identity: Some(Identity { certificate: "/etc/twinlog/us.pem".into(), key: "/etc/twinlog/us.key".into() }),
             mechanism: Some(Mechanism::ScramSha512),
             username: Some("twinlog".into()),
-            password: Some(Secret::new("hush")),
+            password: Some(SecretSource::Known(Secret::new("hush"))),
+            token: None,
         })
         .client_config()
         .unwrap();
         let expected = [
             ("security.protocol", "sasl_ssl"),
             ("ssl.ca.location", "/etc/twinlog/ca.pem"),
+            ("ssl.certificate.location", "/etc/twinlog/us.pem"),
+            ("ssl.key.location", "/etc/twinlog/us.key"),
             ("sasl.mechanism", "SCRAM-SHA-512"),
             ("sasl.username", "twinlog"),
             ("sasl.password", "hush"),

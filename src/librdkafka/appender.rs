@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::endpoint::{Error, ErrorKind, LedgerAppender, LedgerEntry, LedgerTopic, Result};
 use crate::librdkafka::access::ClusterAccess;
+use crate::librdkafka::login::Login;
 use crate::librdkafka::producer::{self, Append};
 use crate::model::TopicName;
 
@@ -41,10 +42,10 @@ async fn claim(cluster: &ClusterAccess, identity: Identity) -> Result<Handle> {
     let Identity { topic, transactional_id } = identity;
     let (claimed, outcome) = oneshot::channel();
     let (appends, waiting) = mpsc::channel(WAITING);
-    let (cluster, name) = (cluster.clone(), topic.clone());
+    let (cluster, name, login) = (cluster.clone(), topic.clone(), Login::of(cluster));
     std::thread::Builder::new()
         .name("ledger-append".to_owned())
-        .spawn(move || producer::serve(&cluster, name, &transactional_id, claimed, waiting))
+        .spawn(move || producer::serve(&cluster, login, name, &transactional_id, claimed, waiting))
         .map_err(|e| Error::new(ErrorKind::Retryable, format!("cannot start a thread to append to {topic}: {e}")))?;
     outcome.await.unwrap_or_else(|_| Err(ended(&topic)))?;
     Ok(Handle { topic, appends })

@@ -2,11 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::endpoint::ErrorKind;
+use crate::librdkafka::login::{Login, answer};
 
 /// What follows from an error code at the ledger.
 pub(super) fn kind_of(code: Code) -> ErrorKind {
@@ -43,6 +44,18 @@ pub(super) fn explain(error: &KafkaError) -> (ErrorKind, String) {
     }
 }
 
+/// Which config keys are behind an error code; empty when it is about rights, or about nothing of ours.
+fn keys_behind(code: Code) -> &'static [&'static str] {
+    match code {
+        Code::SSL => &["ca", "certificate", "key"],
+        Code::SaslAuthenticationFailed
+        | Code::Authentication
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState => &["mechanism", "username", "password", "token"],
+        _ => &[],
+    }
+}
+
 /// Remembers why a client cannot reach its cluster: a call that times out does not know.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
@@ -50,17 +63,33 @@ pub(super) struct Complaints {
 }
 
 impl Complaints {
-    /// The last complaint since the last call.
-    pub fn take(&self) -> Option<(ErrorKind, String)> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The last complaint since all was well. librdkafka repeats itself only every 30 s.
+    pub fn standing(&self) -> Option<(ErrorKind, String)> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers one. That all brokers are down does not replace the reason why.
-    pub fn note(&self, error: &KafkaError, reason: &str) {
+    /// All is well.
+    pub fn clear(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Remembers that a right is missing.
+    pub fn refused(&self, reason: &str) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((ErrorKind::Denied, reason.to_owned()));
+    }
+
+    /// Remembers one. That a connection or all brokers are lost does not replace the reason why.
+    pub fn note(&self, cluster: &str, error: &KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
+        // In TLS 1.3 a broker refuses our certificate behind the handshake, which librdkafka takes for a lost connection.
+        let code = if reason.contains("SSL alert number") { Code::SSL } else { code };
+        let kind = kind_of(code);
+        let keys = keys_behind(code).iter().map(|key| format!("clusters.{cluster}.security.{key}"));
+        let keys = keys.collect::<Vec<_>>().join(", ");
+        let reason = if keys.is_empty() { reason.to_owned() } else { format!("{reason}; check {keys}") };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if code != Code::AllBrokersDown || last.is_none() {
-            *last = Some((kind_of(code), reason.to_owned()));
+        if last.as_ref().is_none_or(|(known, _)| kind == ErrorKind::Denied || *known != ErrorKind::Denied) {
+            *last = Some((kind, reason));
         }
     }
 }
@@ -78,9 +107,17 @@ pub(super) fn log(cluster: &str, level: RDKafkaLogLevel, facility: &str, line: &
 /// The consumer's side of the conversation.
 pub(super) struct Quiet {
     pub cluster: String,
+    pub complaints: Complaints,
+    pub login: Option<Login>,
 }
 
 impl ClientContext for Quiet {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        answer(self.login.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(&self.cluster, level, facility, line);
     }
@@ -88,6 +125,7 @@ impl ClientContext for Quiet {
     // A consumer's errors also come out of its poll, which is where they are dealt with.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(cluster = %self.cluster, %error, "librdkafka: {reason}");
+        self.complaints.note(&self.cluster, &error, reason);
     }
 }
 

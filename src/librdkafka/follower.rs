@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::endpoint::{Error, ErrorKind, LedgerEntry, LedgerEvent, LedgerFollower, Result};
 use crate::librdkafka::access::ClusterAccess;
-use crate::librdkafka::errors::{Quiet, explain, kind_of};
+use crate::librdkafka::errors::{Complaints, Quiet, explain, kind_of};
+use crate::librdkafka::login::Login;
 use crate::model::TopicName;
 
 /// Events read ahead of whoever follows.
@@ -39,11 +40,11 @@ impl RdFollower {
         let mut config = cluster.client_config()?;
         set_for_reading(&mut config, group);
         let (send, events) = mpsc::channel(READ_AHEAD);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, login) = (Arc::new(AtomicBool::new(false)), Login::of(cluster));
         let thread = Thread { cluster: cluster.alias.clone(), topic, config, send, stop: stop.clone() };
         std::thread::Builder::new()
             .name("ledger-read".to_owned())
-            .spawn(move || thread.run())
+            .spawn(move || thread.run(login))
             .map_err(|e| Error::new(ErrorKind::Retryable, format!("cannot start a thread to read the ledger: {e}")))?;
         Ok(Self { events, stop })
     }
@@ -96,24 +97,27 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self) {
-        if let Err(error) = self.read() {
+    fn run(self, login: Option<Login>) {
+        if let Err(error) = self.read(login) {
             // Nobody listens any more: then nobody misses it.
             let _ = self.send.blocking_send(Err(error));
         }
     }
 
-    fn read(&self) -> Result<()> {
+    fn read(&self, login: Option<Login>) -> Result<()> {
         let consumer: BaseConsumer<Quiet> = self
             .config
-            .create_with_context(Quiet { cluster: self.cluster.clone() })
-            .map_err(|e| self.failed("create a consumer", &e))?;
+            .create_with_context(Quiet { cluster: self.cluster.clone(), complaints: Complaints::default(), login })
+            .map_err(|e| self.failed("create a consumer", &e, None))?;
+        let failed = |attempted: &str, error: &KafkaError| {
+            self.failed(attempted, error, consumer.context().complaints.standing())
+        };
         let mut start = TopicPartitionList::new();
         // Compaction never moves the log start: a ledger topic that no longer starts at 0 has lost something.
         start
             .add_partition_offset(self.topic.as_str(), 0, Offset::Offset(0))
             .and_then(|()| consumer.assign(&start))
-            .map_err(|e| self.failed("start reading", &e))?;
+            .map_err(|e| failed("start reading", &e))?;
         let (mut behind, mut admitted) = (true, false);
         while !self.stop.load(Ordering::Relaxed) {
             let event = match consumer.poll(DEAF) {
@@ -135,7 +139,7 @@ impl Thread {
                     tracing::debug!(cluster = %self.cluster, topic = %self.topic, %error, "reading the ledger");
                     continue;
                 }
-                Some(Err(error)) => return Err(self.failed("read", &error)),
+                Some(Err(error)) => return Err(failed("read", &error)),
             };
             if self.send.blocking_send(Ok(event)).is_err() {
                 break;
@@ -149,20 +153,28 @@ impl Thread {
         let Ok(told) = consumer.fetch_metadata(Some(self.topic.as_str()), WORD) else { return Ok(false) };
         match told.topics().iter().find_map(MetadataTopic::error).map(RDKafkaErrorCode::from) {
             Some(code) if kind_of(code) == ErrorKind::Denied => {
-                Err(self.failed("read", &KafkaError::MetadataFetch(code)))
+                Err(self.failed("read", &KafkaError::MetadataFetch(code), None))
             }
             error => Ok(error.is_none()),
         }
     }
 
-    fn failed(&self, attempted: &str, error: &KafkaError) -> Error {
+    fn failed(&self, attempted: &str, error: &KafkaError, complaint: Option<(ErrorKind, String)>) -> Error {
         let (kind, what) = explain(error);
         let (cluster, topic) = (&self.cluster, &self.topic);
-        let advice = match kind {
-            ErrorKind::Corrupt => ": records of the ledger were deleted or damaged from outside",
-            ErrorKind::UnknownTopic => ": the ledger's topic does not exist",
-            ErrorKind::Denied => ": check the security settings, and the rights to read this topic",
-            _ => "",
+        // That all brokers are down is what is left of a refusal to let us in.
+        let (kind, advice) = match (kind, complaint) {
+            (ErrorKind::Retryable | ErrorKind::Denied, Some((ErrorKind::Denied, why))) => {
+                (ErrorKind::Denied, format!(" ({why})"))
+            }
+            (ErrorKind::Corrupt, _) => {
+                (kind, ": records of the ledger were deleted or damaged from outside".to_owned())
+            }
+            (ErrorKind::UnknownTopic, _) => (kind, ": the ledger's topic does not exist".to_owned()),
+            (ErrorKind::Denied, _) => {
+                (kind, format!(": check clusters.{cluster}.security, and the rights to read this topic"))
+            }
+            _ => (kind, String::new()),
         };
         Error::new(kind, format!("cluster {cluster}, topic {topic}: cannot {attempted}: {what}{advice}"))
     }

@@ -8,6 +8,7 @@ mod access;
 mod appender;
 mod errors;
 mod follower;
+mod login;
 mod producer;
 mod records;
 mod store;

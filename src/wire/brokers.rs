@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use tokio::sync::Mutex as Turn;
 use tokio::time::{Instant, sleep_until};
 
-use crate::endpoint::{Error, ErrorKind, Result, Security};
+use crate::endpoint::{BearerTokens, Error, ErrorKind, Result, Security};
 use crate::model::{GroupId, LeaderEpoch, TopicPartition};
 use crate::runtime::retry::Pace;
 use crate::wire::connection::Connection;
@@ -87,6 +87,11 @@ impl Cluster {
     /// The cluster's name in the configuration.
     pub fn alias(&self) -> &str {
         &self.0.alias
+    }
+
+    /// The cluster's tokens, where it wants some: whoever connects to it otherwise shares them.
+    pub fn tokens(&self) -> Option<Arc<dyn BearerTokens>> {
+        self.0.dialer.tokens()
     }
 
     /// A new connection to a broker that nobody else uses.

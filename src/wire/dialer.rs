@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,10 +12,11 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::endpoint::{Error, ErrorKind, Result, Security};
+use crate::endpoint::{BearerTokens, Error, ErrorKind, Result, Security};
 use crate::wire::connection::Connection;
 use crate::wire::line::Line;
-use crate::wire::tls::Tls;
+use crate::wire::tls::{TlsFiles, what_certificate_to_show};
+use crate::wire::token::Tokens;
 use crate::wire::{api, fault, sasl};
 
 /// For each of: name resolution and TCP, TLS, and each answer of the handshake.
@@ -46,13 +47,21 @@ pub(super) struct Dialer {
     alias: Arc<str>,
     client_id: String,
     security: Security,
-    tls: OnceLock<Tls>,
+    tls: TlsFiles,
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl Dialer {
     /// No I/O yet.
     pub(super) fn new(alias: Arc<str>, security: Security, client_id: &str) -> Self {
-        Self { alias, client_id: client_id.to_owned(), security, tls: OnceLock::new() }
+        let tls = TlsFiles::new(alias.clone(), security.clone());
+        let tokens = security.token.clone().map(|source| Arc::new(Tokens::new(alias.clone(), source)));
+        Self { alias, client_id: client_id.to_owned(), security, tls, tokens }
+    }
+
+    /// The cluster's tokens, where it wants some.
+    pub(super) fn tokens(&self) -> Option<Arc<dyn BearerTokens>> {
+        self.tokens.clone().map(|tokens| tokens as Arc<dyn BearerTokens>)
     }
 
     /// A new connection, authenticated and ready. `broker_id` is −1 when unknown. Cancel-safe: dropping the future
@@ -68,7 +77,7 @@ impl Dialer {
             Err(_) => return Err(lost(format!("cannot connect within {STEP:?}"))),
         };
         let line = if self.security.protocol.uses_tls() {
-            let shaking = self.tls()?.connect(&address.host, &address.to_string(), stream).await;
+            let shaking = self.tls.now()?.connect(&address.host, &address.to_string(), stream).await;
             let (reading, writing) = tokio::io::split(shaking?);
             Line::open(peer.clone(), reading, writing)
         } else {
@@ -79,31 +88,25 @@ impl Dialer {
         let versions = versions(&connection).await.map_err(|e| self.hint_at_protocol(e))?;
         connection.set_versions(versions);
         if self.security.protocol.uses_sasl() {
-            let session = sasl::authenticate(&connection, &self.alias, &self.security, STEP).await?;
+            let session =
+                sasl::authenticate(&connection, &self.alias, &self.security, self.tokens.as_deref(), STEP).await?;
             session.into_iter().for_each(|lifetime| connection.set_session(lifetime));
         }
         Ok(connection)
     }
 
-    fn tls(&self) -> Result<&Tls> {
-        match self.tls.get() {
-            Some(tls) => Ok(tls),
-            None => {
-                let tls = Tls::new(&self.alias, &self.security)?;
-                Ok(self.tls.get_or_init(|| tls))
-            }
-        }
-    }
-
-    /// A broker that expects another protocol just hangs up at our first request.
+    /// A broker that expects another protocol just hangs up at our first request, and in TLS 1.3 one that does not like our
+    /// certificate does so too.
     fn hint_at_protocol(&self, error: Error) -> Error {
-        match error.kind {
-            ErrorKind::Retryable => {
-                let hint = format!("if this stays, check clusters.{}.security.protocol and the port", self.alias);
-                Error::new(ErrorKind::Retryable, format!("{} ({hint})", error.message))
+        let alias = &self.alias;
+        let advice = match error.kind {
+            ErrorKind::Retryable => format!("if this stays, check clusters.{alias}.security.protocol and the port"),
+            ErrorKind::Denied if self.security.protocol.uses_tls() => {
+                what_certificate_to_show(alias, self.security.identity.is_some())
             }
-            _ => error,
-        }
+            _ => return error,
+        };
+        Error::new(error.kind, format!("{} ({advice})", error.message))
     }
 }
 

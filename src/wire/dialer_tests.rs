@@ -5,7 +5,7 @@ use kafka_protocol::messages::{
 };
 
 use super::*;
-use crate::endpoint::{Mechanism, Protocol, Secret};
+use crate::endpoint::{Mechanism, Protocol, Secret, SecretSource};
 use crate::wire::broker_stub::{offered, serve};
 
 const OFFERS: &[(ApiKey, i16, i16)] = &[
@@ -37,7 +37,7 @@ fn sasl(mechanism: Mechanism) -> Security {
         protocol: Protocol::SaslPlaintext,
         mechanism: Some(mechanism),
         username: Some("paul".into()),
-        password: Some(Secret::new("open sesame")),
+        password: Some(SecretSource::Known(Secret::new("open sesame"))),
         ..Security::default()
     }
 }

@@ -17,6 +17,7 @@ use crate::endpoint::{Error, ErrorKind, Result};
 use crate::runtime::tasks::TaskScope;
 use crate::wire::chunks::Chunks;
 use crate::wire::shape::behind_tags;
+use crate::wire::tls::is_about_our_certificate;
 
 /// Largest frame accepted from a broker, bytes.
 pub(super) const LARGEST_FRAME: usize = 128 * 1024 * 1024;
@@ -94,7 +95,11 @@ impl Line {
         async move {
             match timeout_at(deadline, answered).await {
                 Ok(Ok(body)) => Ok(body),
-                Ok(Err(_)) => Err(state.cause().context(what)),
+                Ok(Err(_)) => {
+                    // A task lets go of its requests a moment before it tells why it ended.
+                    state.ended().await;
+                    Err(state.cause().context(what))
+                }
                 Err(_) => {
                     let late = format!("{}: no answer to {what} within {timeout:?}; connection given up", state.peer);
                     state.end(Error::new(ErrorKind::Retryable, late));
@@ -168,6 +173,9 @@ impl Broken {
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
+        if is_about_our_certificate(&error) {
+            return Self { kind: ErrorKind::Denied, why: error.to_string() };
+        }
         let why = match error.kind() {
             io::ErrorKind::UnexpectedEof => "the broker closed the connection".to_owned(),
             _ => format!("connection lost: {error}"),

@@ -26,6 +26,7 @@ mod sasl;
 mod scram;
 mod shape;
 mod tls;
+mod token;
 mod transactions;
 mod window;
 

@@ -1,4 +1,4 @@
-//! SASL on a fresh connection: mechanism agreed, password proven, and with SCRAM the server's knowledge of it too.
+//! SASL on a fresh connection: mechanism agreed, token shown or password proven, and with SCRAM the server's knowledge of it too.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use kafka_protocol::protocol::StrBytes;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
-use crate::endpoint::{Error, ErrorKind, Mechanism, Result, Security};
+use crate::endpoint::{BearerTokens, Error, ErrorKind, Mechanism, Result, Security};
 use crate::wire::connection::Connection;
 use crate::wire::fault::error_of;
 use crate::wire::scram::{Exchange, Failure, Hash};
+use crate::wire::token::Tokens;
 
 const UNSUPPORTED_MECHANISM: i16 = 33;
 const AUTHENTICATION_FAILED: i16 = 58;
@@ -24,14 +25,13 @@ pub(super) async fn authenticate(
     connection: &Connection,
     alias: &str,
     security: &Security,
+    tokens: Option<&Tokens>,
     timeout: Duration,
 ) -> Result<Option<Duration>> {
     let denied = |why: String| Error::new(ErrorKind::Denied, format!("{}: {why}", connection.peer()));
     let keys = format!("clusters.{alias}.security");
     let missing = |key: &str| denied(format!("SASL is on but {keys}.{key} is not set"));
     let mechanism = security.mechanism.ok_or_else(|| missing("mechanism"))?;
-    let username = security.username.as_deref().ok_or_else(|| missing("username"))?;
-    let password = security.password.as_ref().ok_or_else(|| missing("password"))?.reveal();
 
     let name = StrBytes::from_static_str(mechanism.name());
     let agreed = connection.start(SaslHandshakeRequest::default().with_mechanism(name), timeout).await?;
@@ -44,15 +44,32 @@ pub(super) async fn authenticate(
         return Err(error);
     }
 
-    let exchange =
-        Dialogue { connection, timeout, refused: format!("user `{username}` with {}", mechanism.name()), keys };
-    match mechanism {
-        Mechanism::Plain => {
-            let message = format!("\0{username}\0{password}");
-            exchange.say(message).await.map(|answer| answer.session)
+    let dialogue = |who: &str, check: String| Dialogue {
+        connection,
+        timeout,
+        refused: format!("{who} with {}", mechanism.name()),
+        check: format!("check {check} and {keys}.mechanism"),
+    };
+    if mechanism == Mechanism::OauthBearer {
+        let tokens = tokens.ok_or_else(|| missing("token"))?;
+        let token = tokens.token().await?;
+        let dialogue = dialogue(&format!("the token of `{}`", token.principal), format!("{keys}.token"));
+        let outcome = dialogue.bearer(token.text.reveal()).await;
+        if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Denied) {
+            tokens.forget().await;
         }
-        Mechanism::ScramSha256 => exchange.scram(Hash::Sha256, username, password).await,
-        Mechanism::ScramSha512 => exchange.scram(Hash::Sha512, username, password).await,
+        return outcome;
+    }
+    let username = security.username.as_deref().ok_or_else(|| missing("username"))?;
+    // Read anew: it may have been replaced since the last connection.
+    let password = security.password.as_ref().ok_or_else(|| missing("password"))?;
+    let password = password.read().map_err(|why| denied(format!("{keys}.password: {why}")))?;
+    let password = password.reveal();
+    let dialogue = dialogue(&format!("user `{username}`"), format!("{keys}.username, {keys}.password"));
+    match mechanism {
+        Mechanism::ScramSha256 => dialogue.scram(Hash::Sha256, username, password).await,
+        Mechanism::ScramSha512 => dialogue.scram(Hash::Sha512, username, password).await,
+        _ => dialogue.say(format!("\0{username}\0{password}")).await.map(|answer| answer.session),
     }
 }
 
@@ -61,8 +78,8 @@ struct Dialogue<'a> {
     timeout: Duration,
     /// Who is being authenticated, for the refusal.
     refused: String,
-    /// Prefix of the config keys.
-    keys: String,
+    /// What to do about it.
+    check: String,
 }
 
 struct Answer {
@@ -82,6 +99,19 @@ impl Dialogue<'_> {
         }
         let session = u64::try_from(answer.session_lifetime_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
         Ok(Answer { bytes: answer.auth_bytes, session })
+    }
+
+    /// RFC 7628. A broker that refuses says why in a challenge; only when that is acknowledged does it end the exchange.
+    async fn bearer(&self, token: &str) -> Result<Option<Duration>> {
+        let answer = self.say(format!("n,,\x01auth=Bearer {token}\x01\x01")).await?;
+        if answer.bytes.is_empty() {
+            return Ok(answer.session);
+        }
+        let why = String::from_utf8_lossy(&answer.bytes).into_owned();
+        match self.say("\x01".to_owned()).await {
+            Err(error) if error.is_retryable() => Err(error),
+            _ => Err(self.refusal(&why)),
+        }
     }
 
     async fn scram(&self, hash: Hash, username: &str, password: &str) -> Result<Option<Duration>> {
@@ -104,8 +134,7 @@ impl Dialogue<'_> {
     }
 
     fn refusal(&self, why: &str) -> Error {
-        let Dialogue { connection, refused, keys, .. } = self;
-        let check = format!("check {keys}.username, {keys}.password and {keys}.mechanism");
+        let Dialogue { connection, refused, check, .. } = self;
         Error::new(ErrorKind::Denied, format!("{}: {refused} is refused ({why}): {check}", connection.peer()))
     }
 }

@@ -29,7 +29,10 @@ mod member;
 mod neighbours;
 mod planes;
 mod processor;
+mod rights;
+mod rotation;
 mod start;
+mod tokens;
 mod topics;
 mod translation;
 

@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use super::access::{self, Certificates, User};
+pub use super::access::Certificates;
+use super::access::{self, User};
 use super::broker::{Broker, random_id};
 use super::raw::Client;
 use super::scratch::Scratch;
@@ -23,6 +24,10 @@ pub enum Security {
     Plaintext,
     /// TLS and SCRAM (or PLAIN), with an authorizer: `admin` may do all, others only what they are given.
     SaslSsl(Vec<User>),
+    /// TLS, with a certificate of their own ([`Certificates::client`]).
+    MutualTls,
+    /// TLS and OAUTHBEARER, with a token that is not signed ([`access::unsigned_token`]).
+    Tokens,
 }
 
 /// What to boot.
@@ -100,10 +105,17 @@ impl Cluster {
         let brokers: Vec<Broker> = (1..=spec.brokers).map(of).collect();
         let mut properties = defaults(spec, &brokers);
         let (mut certificates, mut format) = (None, Vec::new());
-        if let Security::SaslSsl(users) = &spec.security {
+        if spec.security != Security::Plaintext {
             let made = access::certificates(directory.path());
-            properties.extend(access::properties(&made, users));
-            format = access::scram_arguments(users);
+            properties.extend(match &spec.security {
+                Security::Plaintext => Vec::new(),
+                Security::SaslSsl(users) => access::passwords(&made, users),
+                Security::MutualTls => access::mutual_tls(&made),
+                Security::Tokens => access::tokens(&made),
+            });
+            if let Security::SaslSsl(users) = &spec.security {
+                format = access::scram_arguments(users);
+            }
             certificates = Some(made);
         }
         // The last of equal keys wins.
@@ -197,7 +209,11 @@ fn defaults(spec: &ClusterSpec, brokers: &[Broker]) -> Vec<(String, String)> {
     let replicas = spec.brokers.min(3).to_string();
     let in_sync = if spec.brokers >= 3 { "2" } else { "1" };
     let voters: Vec<String> = brokers.iter().map(Broker::voter).collect();
-    let client = if spec.security == Security::Plaintext { "PLAINTEXT" } else { "SASL_SSL" };
+    let client = match spec.security {
+        Security::Plaintext => "PLAINTEXT",
+        Security::MutualTls => "SSL",
+        Security::SaslSsl(_) | Security::Tokens => "SASL_SSL",
+    };
     let text = format!(
         "process.roles=broker,controller\n\
          controller.quorum.voters={}\n\

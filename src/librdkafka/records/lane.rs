@@ -6,7 +6,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use crate::batch::Codec;
 use crate::endpoint::{Error, ErrorKind, Result};
 use crate::librdkafka::access::ClusterAccess;
-use crate::librdkafka::errors::{explain, log};
+use crate::librdkafka::errors::{explain, kind_of, log};
+use crate::librdkafka::login::{Login, answer};
 use crate::librdkafka::records::parcel::{self, Parcel};
 use crate::librdkafka::records::tally::Tally;
 use crate::model::TopicPartition;
@@ -50,19 +51,30 @@ struct Shared {
 
 struct Context {
     cluster: String,
+    login: Option<Login>,
     /// A record was not delivered: with the gapless guarantee that is the end of the producer.
     is_broken: AtomicBool,
+    /// A broker does not let us in: what is queued would wait for ever, and credentials are read anew only for a new producer.
+    is_refused: AtomicBool,
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        answer(self.login.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(&self.cluster, level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(cluster = %self.cluster, %error, "librdkafka: {reason}");
-        if error.rdkafka_error_code() == Some(Code::Fatal) {
-            self.is_broken.store(true, Ordering::Relaxed);
+        match error.rdkafka_error_code() {
+            Some(Code::Fatal) => self.is_broken.store(true, Ordering::Relaxed),
+            Some(code) if kind_of(code) == ErrorKind::Denied => self.is_refused.store(true, Ordering::Relaxed),
+            _ => {}
         }
     }
 }
@@ -87,8 +99,8 @@ impl Lane {
     pub(super) async fn start(access: ClusterAccess, kind: Kind) -> Result<Self> {
         let (ready, started) = oneshot::channel();
         let name = format!("records-{}", kind.codec);
-        let alias = access.alias.clone();
-        let run = move || match create(&access, kind) {
+        let (alias, login) = (access.alias.clone(), Login::of(&access));
+        let run = move || match create(&access, login, kind) {
             Ok(shared) => {
                 // Whoever waited may be gone: then nobody holds the lane.
                 if ready.send(Ok(shared.clone())).is_ok() {
@@ -111,8 +123,7 @@ impl Lane {
 
     /// Gives up everything not sent yet, of all routes: their batches fail.
     pub(super) fn purge(&self) {
-        self.shared.producer.context().is_broken.store(true, Ordering::Relaxed);
-        self.shared.producer.purge(PurgeConfig::default().queue().inflight());
+        self.shared.purge();
         self.thread.unpark();
     }
 
@@ -144,14 +155,22 @@ impl Drop for Lane {
 }
 
 impl Shared {
+    fn purge(&self) {
+        self.producer.context().is_broken.store(true, Ordering::Relaxed);
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+
     fn serve(&self) {
         while !self.is_ended.load(Ordering::Acquire) {
+            if self.producer.context().is_refused.swap(false, Ordering::Relaxed) {
+                self.purge();
+            }
             match self.producer.in_flight_count() {
                 0 => thread::park(),
                 _ => self.producer.poll(SERVE),
             }
         }
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        self.purge();
         // Every batch must come to an outcome: somebody may still wait for it.
         let since = Instant::now();
         while self.producer.in_flight_count() > 0 && since.elapsed() < PURGED_WITHIN {
@@ -160,10 +179,11 @@ impl Shared {
     }
 }
 
-fn create(access: &ClusterAccess, kind: Kind) -> Result<Arc<Shared>> {
+fn create(access: &ClusterAccess, login: Option<Login>, kind: Kind) -> Result<Arc<Shared>> {
     let mut config = access.client_config()?;
     set_for_records(&mut config, kind);
-    let context = Context { cluster: access.alias.clone(), is_broken: AtomicBool::new(false) };
+    let (is_broken, is_refused) = (AtomicBool::new(false), AtomicBool::new(false));
+    let context = Context { cluster: access.alias.clone(), login, is_broken, is_refused };
     let producer = config.create_with_context(context).map_err(|e| {
         let (kind, what) = explain(&e);
         Error::new(kind, format!("cluster {}: cannot create a producer: {what}", access.alias))

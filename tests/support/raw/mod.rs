@@ -5,6 +5,7 @@ mod groups;
 mod log;
 mod members;
 mod producer;
+mod rights;
 mod topics;
 
 use std::collections::HashMap;
@@ -21,7 +22,8 @@ use kafka_protocol::protocol::{Request, StrBytes};
 pub use connection::Connection;
 pub use log::{Isolation, Section};
 pub use producer::{Producer, Transaction};
-pub use topics::{Allow, Election};
+pub use rights::Allow;
+pub use topics::Election;
 
 /// What an operation gives.
 pub type Result<T> = std::result::Result<T, Failure>;

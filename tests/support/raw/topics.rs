@@ -1,9 +1,8 @@
-//! Topics, their configs, their replicas, and rights.
+//! Topics, their configs and their replicas.
 
 use std::collections::BTreeMap;
 
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
-use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
@@ -11,8 +10,8 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteTopicsRequest, DescribeConfigsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
+    AlterPartitionReassignmentsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeConfigsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
 };
 
 use super::{Client, Result, accepted, name_of, text};
@@ -29,21 +28,6 @@ pub enum Election {
     Preferred = 0,
     /// Any live replica, even one that was not in sync: acknowledged records can vanish.
     Unclean = 1,
-}
-
-/// A right to give: codes as in the Kafka protocol (`ResourceType`, `AclOperation`).
-#[derive(Debug, Clone)]
-pub struct Allow<'a> {
-    /// Who, as `User:name`.
-    pub principal: &'a str,
-    /// 2 topic, 3 group, 4 cluster, 5 transactional id.
-    pub resource: i8,
-    /// Name of the resource; `*` for all, `kafka-cluster` for the cluster.
-    pub name: &'a str,
-    /// Whether `name` is a prefix.
-    pub prefixed: bool,
-    /// 3 read, 4 write, 5 create, 8 describe, 10 describe configs, …
-    pub operation: i8,
 }
 
 impl Client {
@@ -184,22 +168,5 @@ impl Client {
         accepted(answer.error_code, "reassignment")?;
         let mut results = answer.responses.iter().flat_map(|t| &t.partitions);
         results.try_for_each(|p| accepted(p.error_code, format_args!("reassignment of {topic}/{partition}")))
-    }
-
-    /// Gives rights, from every host.
-    pub fn allow(&self, rights: &[Allow<'_>]) -> Result<()> {
-        let creation = |allow: &Allow<'_>| {
-            AclCreation::default()
-                .with_resource_type(allow.resource)
-                .with_resource_name(text(allow.name))
-                .with_resource_pattern_type(if allow.prefixed { 4 } else { 3 })
-                .with_principal(text(allow.principal))
-                .with_host(text("*"))
-                .with_operation(allow.operation)
-                .with_permission_type(3)
-        };
-        let request = CreateAclsRequest::default().with_creations(rights.iter().map(creation).collect());
-        let answer = self.ask_controller(&request, 3)?;
-        answer.results.iter().try_for_each(|r| accepted(r.error_code, format_args!("right: {:?}", r.error_message)))
     }
 }
