@@ -71,7 +71,7 @@ fn locked(rights: &[Right]) -> Cluster {
 }
 
 #[test]
-fn exactly_the_listed_rights_suffice_and_each_one_taken_away_is_named() {
+fn exactly_the_listed_rights_suffice_and_rights_that_are_taken_away_are_named() {
     let (source, target) = std::thread::scope(|both| {
         let target = both.spawn(|| locked(&TARGET));
         (locked(&SOURCE), target.join().expect("the target boots"))

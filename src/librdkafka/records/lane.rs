@@ -233,5 +233,9 @@ fn undelivered(cluster: &str, at: &TopicPartition, error: &KafkaError) -> Error 
         ErrorKind::TooLarge | ErrorKind::Refused | ErrorKind::Denied | ErrorKind::Corrupt => kind,
         _ => ErrorKind::Attach,
     };
-    Error::new(kind, format!("cluster {cluster}: {at}: not delivered: {what}"))
+    let advice = match kind {
+        ErrorKind::Denied => format!(": grant Write on topic {}", at.topic),
+        _ => String::new(),
+    };
+    Error::new(kind, format!("cluster {cluster}: {at}: not delivered: {what}{advice}"))
 }
