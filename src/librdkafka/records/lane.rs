@@ -24,6 +24,8 @@ use crate::model::TopicPartition;
 
 /// One wait for delivery reports; they are served as they come.
 const SERVE: Duration = Duration::from_millis(50);
+/// Between two looks whether there is anything to do; a send does not wait for it.
+const IDLE: Duration = Duration::from_secs(10);
 /// How long the reports of what was purged are waited for: they are local.
 const PURGED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -160,13 +162,14 @@ impl Shared {
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 
-    fn serve(&self) {
-        while !self.is_ended.load(Ordering::Acquire) {
+    fn serve(self: Arc<Self>) {
+        // A start that was given up while the producer came to be leaves no handle, and nobody who says so.
+        while !self.is_ended.load(Ordering::Acquire) && Arc::strong_count(&self) > 1 {
             if self.producer.context().is_refused.swap(false, Ordering::Relaxed) {
                 self.purge();
             }
             match self.producer.in_flight_count() {
-                0 => thread::park(),
+                0 => thread::park_timeout(IDLE),
                 _ => self.producer.poll(SERVE),
             }
         }
@@ -201,6 +204,7 @@ fn set_for_records(config: &mut ClientConfig, kind: Kind) {
         Codec::Zstd => "zstd",
     };
     config
+        .set("client.id", "twinlog-records")
         .set("acks", "all")
         // Nothing expires here: what an expiry leaves out, nobody would notice.
         .set("message.timeout.ms", "0")
