@@ -95,7 +95,7 @@ fn a_wrong_type_is_named_without_its_value() {
         ("groups = [7]", "links.dr.groups: expected text in quotes, found a number"),
         ("exclude_topics = { a = 1 }", "links.dr.exclude_topics: expected a list of texts, found a table"),
         ("plane = true", "links.dr.plane: expected text in quotes, found true or false"),
-        ("plane = 'fast'", "links.dr.plane: expected one of \"auto\", \"batches\""),
+        ("plane = 'fast'", "links.dr.plane: expected one of \"auto\", \"batches\", \"records\""),
         ("replication_factor = 'three'", "links.dr.replication_factor: expected a whole number, found text"),
         ("replication_factor = 0", "links.dr.replication_factor: 0 is not within 1..=32767"),
         ("intervals = 5", "links.dr.intervals: expected a table of keys, found a number"),
