@@ -35,6 +35,11 @@ impl Record {
     pub fn new(offset: Offset, timestamp_ms: i64, key: Option<Bytes>, value: Option<Bytes>) -> Record {
         Record { offset, timestamp_ms, key, value, headers: Bytes::from_static(&NO_HEADERS), attributes: 0 }
     }
+
+    /// Its time as every plane can carry it: 0 counts as [`STANDS_FOR_ZERO_MS`].
+    pub fn carried_timestamp_ms(&self) -> i64 {
+        if self.timestamp_ms == 0 { STANDS_FOR_ZERO_MS } else { self.timestamp_ms }
+    }
 }
 
 /// A header count of zero.
@@ -196,8 +201,7 @@ pub const STANDS_FOR_ZERO_MS: i64 = 1;
 /// The same on every machine and in every version. Not against forgers: the keys are public.
 pub fn content_hash(record: &Record) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(HASH_KEYS.0, HASH_KEYS.1);
-    let timestamp_ms = if record.timestamp_ms == 0 { STANDS_FOR_ZERO_MS } else { record.timestamp_ms };
-    hasher.write(&timestamp_ms.to_le_bytes());
+    hasher.write(&record.carried_timestamp_ms().to_le_bytes());
     for part in [record.key.as_ref(), record.value.as_ref(), Some(&record.headers)] {
         hasher.write(&part.map_or(-1, |bytes| bytes.len() as i64).to_le_bytes());
         hasher.write(part.map_or(&[], |bytes| bytes));

@@ -4,19 +4,8 @@ use super::*;
 use crate::support::access::User;
 use crate::support::cluster::Security;
 use crate::support::raw::Allow;
+use crate::support::raw::codes::*;
 use crate::support::{Cluster, ClusterSpec, until};
-
-const TOPIC: i8 = 2;
-const GROUP: i8 = 3;
-const CLUSTER: i8 = 4;
-const TRANSACTIONAL_ID: i8 = 5;
-const READ: i8 = 3;
-const WRITE: i8 = 4;
-const CREATE: i8 = 5;
-const ALTER: i8 = 7;
-const DESCRIBE: i8 = 8;
-const DESCRIBE_CONFIGS: i8 = 10;
-const ALTER_CONFIGS: i8 = 11;
 
 /// Halted partitions and failed links look again every 30 s.
 const MENDED: Duration = Duration::from_secs(120);

@@ -1,6 +1,5 @@
 //! Secrets that are replaced while Twinlog mirrors, on brokers that end every session after some seconds.
 
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,7 +7,7 @@ use super::*;
 use crate::support::access::User;
 use crate::support::cluster::Security;
 use crate::support::load::{Load, LoadSpec};
-use crate::support::scratch::Scratch;
+use crate::support::scratch::{Scratch, replace};
 use crate::support::{Cluster, ClusterSpec, until};
 
 /// How long a session lives: connections are made anew all the time.
@@ -29,13 +28,6 @@ fn section(alias: &str, cluster: &Cluster, password: &Path) -> String {
         cluster.bootstrap(),
         cluster.certificates().expect("it is secured").ca,
     )
-}
-
-/// As a secret manager does it: whole or not at all.
-fn replace(file: &Path, secret: &str) {
-    let beside = file.with_extension("next");
-    fs::write(&beside, secret).expect("the scratch directory can be written");
-    fs::rename(&beside, file).expect("a file can be renamed beside itself");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::*;
 use crate::support::access::unsigned_token;
 use crate::support::cluster::Security;
 use crate::support::load::{Load, LoadSpec};
-use crate::support::scratch::Scratch;
+use crate::support::scratch::{Scratch, replace};
 use crate::support::{Cluster, ClusterSpec, until};
 
 /// How long a token lives; brokers end the session with it, or after [`SESSION`].
@@ -41,11 +41,7 @@ fn it_mirrors_with_tokens_that_expire_again_and_again_and_loses_nothing() {
     let file = directory.path().join("token");
     let fresh = {
         let file = file.clone();
-        move || {
-            let next = file.with_extension("next");
-            std::fs::write(&next, unsigned_token("twinlog", TOKEN)).expect("the scratch directory can be written");
-            std::fs::rename(&next, &file).expect("a file can be renamed beside itself");
-        }
+        move || replace(&file, &unsigned_token("twinlog", TOKEN))
     };
     fresh();
     // Whoever keeps the file fresh: one side reads it, the other has it printed.

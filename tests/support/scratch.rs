@@ -31,6 +31,13 @@ impl Drop for Scratch {
     }
 }
 
+/// Replaces a file as a secret manager does: whole or not at all.
+pub fn replace(file: &Path, text: &str) {
+    let beside = file.with_extension("next");
+    fs::write(&beside, text).expect("the scratch directory can be written");
+    fs::rename(&beside, file).expect("a file can be renamed beside itself");
+}
+
 /// The directory of this process; the first call sweeps those of processes that are gone.
 pub fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();

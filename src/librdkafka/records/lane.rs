@@ -135,7 +135,7 @@ impl Lane {
             let mut message: BaseRecord<'_, [u8], [u8], Arc<Tally>> =
                 BaseRecord::with_opaque_to(at.topic.as_str(), tally.clone())
                     .partition(at.partition)
-                    .timestamp(parcel::timestamp(record));
+                    .timestamp(record.carried_timestamp_ms());
             message.key = record.key.as_deref();
             message.payload = record.value.as_deref();
             message.headers = parcel::headers(record);

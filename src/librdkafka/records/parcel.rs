@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::batch::{Codec, RawBatch, Record, STANDS_FOR_ZERO_MS, header_pairs, records};
+use crate::batch::{Codec, RawBatch, Record, header_pairs, records};
 use crate::endpoint::{Error, ErrorKind, Result};
 use crate::librdkafka::records::writer::Limits;
 use crate::model::{EncodedBatch, TopicPartition};
@@ -67,7 +67,8 @@ impl Parcel {
             }
             memory += bytes + KEPT_PER_RECORD;
         }
-        let altered = records.iter().filter(|record| record.timestamp_ms == 0).count() as u64;
+        let altered =
+            records.iter().filter(|record| record.carried_timestamp_ms() != record.timestamp_ms).count() as u64;
         Ok(Self { encoded: batch.bytes.clone(), records, codec, memory, altered })
     }
 
@@ -75,11 +76,6 @@ impl Parcel {
     pub(super) fn is_of(&self, batch: &EncodedBatch) -> bool {
         (self.encoded.as_ptr(), self.encoded.len()) == (batch.bytes.as_ptr(), batch.bytes.len())
     }
-}
-
-/// The timestamp librdkafka is given: it takes 0 for "now".
-pub(super) fn timestamp(record: &Record) -> i64 {
-    if record.timestamp_ms == 0 { STANDS_FOR_ZERO_MS } else { record.timestamp_ms }
 }
 
 /// The headers as librdkafka takes them; `None` without any. Names were checked when the parcel was opened.

@@ -22,7 +22,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 pub use connection::Connection;
 pub use log::{Isolation, Section};
 pub use producer::{Producer, Transaction};
-pub use rights::Allow;
+pub use rights::{Allow, codes};
 pub use topics::Election;
 
 /// What an operation gives.

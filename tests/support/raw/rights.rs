@@ -11,6 +11,21 @@ use super::{Client, Result, accepted, text};
 /// What SCRAM costs at least.
 const ITERATIONS: i32 = 4096;
 
+/// The codes of [`Allow`], by their names.
+pub mod codes {
+    pub const TOPIC: i8 = 2;
+    pub const GROUP: i8 = 3;
+    pub const CLUSTER: i8 = 4;
+    pub const TRANSACTIONAL_ID: i8 = 5;
+    pub const READ: i8 = 3;
+    pub const WRITE: i8 = 4;
+    pub const CREATE: i8 = 5;
+    pub const ALTER: i8 = 7;
+    pub const DESCRIBE: i8 = 8;
+    pub const DESCRIBE_CONFIGS: i8 = 10;
+    pub const ALTER_CONFIGS: i8 = 11;
+}
+
 /// A right: codes as in the Kafka protocol (`ResourceType`, `AclOperation`).
 #[derive(Debug, Clone)]
 pub struct Allow<'a> {
