@@ -25,6 +25,8 @@ pub mod produce;
 mod sasl;
 mod scram;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod token;
 mod transactions;

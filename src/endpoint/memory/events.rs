@@ -55,12 +55,10 @@ impl MemoryCluster {
         self.at(at, |log| log.elect_without(log.bounds().high_watermark));
     }
 
-    /// A clean restart of the broker: of each producer's batches only the last is still recognised.
+    /// A clean restart of the broker: of each producer's batches only the last is still recognised, and none where that
+    /// is older than producers are remembered.
     pub fn restart(&self, at: &TopicPartition) {
-        self.at(at, |log| {
-            log.elect();
-            log.producers.keep_last_batches();
-        });
+        self.at(at, Log::restart);
     }
 
     /// Followers stop fetching: from now on the high watermark stays, and nothing is acknowledged.
@@ -97,6 +95,11 @@ impl MemoryCluster {
             .filter(|batch| !batch.header.attributes.is_control() && !log.transactions.aborted(batch));
         let visible = |record: &Record| record.offset >= bounds.log_start && record.offset < bounds.last_stable;
         data.flat_map(opened).filter(visible).collect()
+    }
+
+    /// The last stable offset: the end of what a committed reader would see.
+    pub fn committed_end(&self, at: &TopicPartition) -> Offset {
+        self.state().log(at).expect("the test names a partition that exists").bounds().last_stable
     }
 
     /// The log end, which lies above the high watermark while followers are held.

@@ -1,17 +1,28 @@
 //! One partition's log and the rules by which it grows, is read and loses.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use crate::batch::{BatchBuilder, RawBatch, Record, records, verify_crc};
 use crate::endpoint::memory::producers::{Producers, Sequenced};
+use crate::endpoint::memory::topics::PRODUCER_EXPIRATION_MS;
 use crate::endpoint::memory::transactions::Transactions;
 use crate::endpoint::{Bounds, EpochEnd, ErrorKind};
-use crate::model::{LeaderEpoch, Offset};
+use crate::model::{LeaderEpoch, Offset, OffsetRange};
 
-/// Why a produced batch is not appended: kind and the broker's word.
-pub(super) type Refusal = (ErrorKind, &'static str);
+/// Why a produced batch is not appended: what follows from it for a client, the broker's code and its word.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub kind: ErrorKind,
+    pub code: i16,
+    pub word: &'static str,
+}
+
+const fn refusal(kind: ErrorKind, code: i16, word: &'static str) -> Refusal {
+    Refusal { kind, code, word }
+}
 
 /// A topic's settings that a leader holds produced batches against.
 #[derive(Debug, Clone, Copy)]
@@ -79,39 +90,43 @@ impl Log {
     }
 
     /// Treats a client's batch as a leader does; a repeated one answers where it was appended first.
-    pub fn produce(&mut self, bytes: Bytes, limits: Limits) -> Result<Offset, Refusal> {
-        let invalid = |what| Err((ErrorKind::Refused, what));
+    pub fn produce(&mut self, bytes: Bytes, limits: Limits) -> Result<OffsetRange, Refusal> {
+        use ErrorKind::{Attach, Corrupt, Denied, Fenced, Refused, TooLarge};
+        let invalid = |what| Err(refusal(Refused, 87, what));
         let Ok(batch) = RawBatch::parse(bytes) else {
-            return Err((ErrorKind::Corrupt, "the batch is malformed (INVALID_RECORD)"));
+            return Err(refusal(Corrupt, 87, "the batch is malformed (INVALID_RECORD)"));
         };
         let header = &batch.header;
         if batch.bytes.len() > limits.batch_bytes {
-            return Err((ErrorKind::TooLarge, "the batch exceeds the topic's max.message.bytes (MESSAGE_TOO_LARGE)"));
+            return Err(refusal(TooLarge, 10, "the batch exceeds the topic's max.message.bytes (MESSAGE_TOO_LARGE)"));
         }
         if !verify_crc(&batch) {
-            return Err((ErrorKind::Corrupt, "the batch fails its checksum (CORRUPT_MESSAGE)"));
+            return Err(refusal(Corrupt, 2, "the batch fails its checksum (CORRUPT_MESSAGE)"));
         }
         if header.base_offset != 0 || !header.is_dense() || header.attributes.is_control() {
             return invalid("base offset, count or kind of the batch is not a producer's (INVALID_RECORD)");
         }
         if header.attributes.is_transactional() {
-            return Err((ErrorKind::Denied, "transactional without an id (TRANSACTIONAL_ID_AUTHORIZATION_FAILED)"));
+            return Err(refusal(Denied, 53, "transactional without an id (TRANSACTIONAL_ID_AUTHORIZATION_FAILED)"));
         }
         if header.producer_id >= 0 && header.base_sequence < 0 {
             return invalid("an idempotent batch without a sequence (INVALID_RECORD)");
         }
         let Ok(content) = records(&batch) else {
-            return Err((ErrorKind::Corrupt, "the records cannot be read (CORRUPT_MESSAGE)"));
+            return Err(refusal(Corrupt, 2, "the records cannot be read (CORRUPT_MESSAGE)"));
         };
         if limits.needs_keys && content.iter().any(|record| record.key.is_none()) {
             return invalid("a compacted topic needs keys (INVALID_RECORD)");
         }
-        match self.producers.judge(header) {
-            Sequenced::Append => Ok(self.append(&batch)),
-            Sequenced::Duplicate(base) => Ok(base),
-            Sequenced::OutOfOrder => Err((ErrorKind::Attach, "out of order (OUT_OF_ORDER_SEQUENCE_NUMBER)")),
-            Sequenced::OldEpoch => Err((ErrorKind::Fenced, "a newer producer epoch stands (INVALID_PRODUCER_EPOCH)")),
-        }
+        let base = match self.producers.judge(header) {
+            Sequenced::Append => self.append(&batch),
+            Sequenced::Duplicate(base) => base,
+            Sequenced::OutOfOrder => return Err(refusal(Attach, 45, "out of order (OUT_OF_ORDER_SEQUENCE_NUMBER)")),
+            Sequenced::OldEpoch => {
+                return Err(refusal(Fenced, 47, "a newer producer epoch stands (INVALID_PRODUCER_EPOCH)"));
+            }
+        };
+        Ok(OffsetRange::new(base, base + i64::from(header.count)))
     }
 
     /// The stored batches that reach `from` or beyond, in order.
@@ -127,8 +142,21 @@ impl Log {
         if asked > self.leader_epoch() {
             return none;
         }
-        let Some(index) = after.checked_sub(1) else { return none };
+        // An epoch older than all that is left of the log ends where the log begins.
+        let Some(index) = after.checked_sub(1) else { return EpochEnd { epoch: asked, end: self.epochs[0].1 } };
         EpochEnd { epoch: self.epochs[index].0, end: self.epochs.get(after).map_or(self.end, |(_, start)| *start) }
+    }
+
+    /// First offset of a data record whose time is at or after this.
+    pub fn first_since(&self, timestamp_ms: i64) -> Option<Offset> {
+        let data = self.batches_from(self.start).filter(|batch| !batch.header.attributes.is_control());
+        let mut records = data.flat_map(opened).filter(|record| record.offset >= self.start);
+        records.find(|record| record.timestamp_ms >= timestamp_ms).map(|record| record.offset)
+    }
+
+    /// Whether a new leader has not yet come to where its predecessor was: until then it tells no end (KIP-207).
+    pub fn is_catching_up(&self) -> bool {
+        self.high_watermark < self.epochs.last().expect("a log has had a leader").1
     }
 
     /// The high watermark reaches the end, unless the followers are held.
@@ -141,6 +169,15 @@ impl Log {
     /// A new leader with everything the old one had.
     pub fn elect(&mut self) {
         self.epochs.push((LeaderEpoch(self.leader_epoch().0 + 1), self.end));
+    }
+
+    /// The broker was restarted cleanly: of each producer's batches only the last is still recognised, and none where
+    /// that is too old.
+    pub fn restart(&mut self) {
+        self.elect();
+        self.producers.keep_last_batches();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set");
+        self.producers.expire_older_than(now.as_millis() as i64 - PRODUCER_EXPIRATION_MS);
     }
 
     /// A new leader that lacks everything from `to` on (and the whole batch that `to` cuts). It knows producers and

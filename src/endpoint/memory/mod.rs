@@ -1,9 +1,11 @@
-//! A cluster in memory, with the rules of a real one and faults on demand, behind the same contracts.
+//! A cluster in memory, with the rules of a real one and faults on demand, behind the same contracts and, where wanted,
+//! behind real sockets ([`ModelBrokers`]).
 //!
 //! It keeps real record batches, checks them as a broker does (`facts/live-measurements` §3) and forgets what a broker
 //! forgets, but runs on tokio's paused clock and fails exactly where a test says. Compiled for tests and with the
 //! feature `test-util` only.
 
+mod brokers;
 mod commits;
 mod events;
 mod faults;
@@ -30,6 +32,7 @@ use crate::endpoint::{Error, ErrorKind, Result};
 use crate::model::{ClusterId, GroupId, LinkName, TopicName, TopicPartition};
 use crate::runtime::tasks::TaskScope;
 
+pub use brokers::{Mishap, ModelBrokers};
 pub use faults::{Call, Disturbance};
 pub use ledger::MemoryLedger;
 pub use traffic::Transaction;

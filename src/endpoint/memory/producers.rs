@@ -24,6 +24,8 @@ pub(super) enum Sequenced {
 #[derive(Debug, Clone, Default)]
 struct Producer {
     epoch: i16,
+    /// The latest record time, milliseconds.
+    latest_ms: i64,
     /// Bounds (first and last sequence, inclusive) and base offset; newest last.
     batches: VecDeque<(i32, i32, Offset)>,
 }
@@ -59,8 +61,9 @@ impl Producers {
         }
         let producer = self.0.entry(header.producer_id).or_default();
         if header.producer_epoch > producer.epoch {
-            *producer = Producer { epoch: header.producer_epoch, batches: VecDeque::new() };
+            *producer = Producer { epoch: header.producer_epoch, ..Producer::default() };
         }
+        producer.latest_ms = producer.latest_ms.max(header.max_timestamp);
         if !header.attributes.is_control() {
             let (first, last) = bounds(header);
             producer.batches.push_back((first, last, Offset(header.base_offset)));
@@ -75,6 +78,12 @@ impl Producers {
         self.0.get(&producer.id).map(|known| (known.epoch, known.next_sequence()))
     }
 
+    /// Id, epoch and last sequence (−1 after a mere marker) of each.
+    pub fn all(&self) -> impl Iterator<Item = (i64, i16, i32)> {
+        let last = |known: &Producer| known.batches.back().map_or(-1, |(_, last, _)| *last);
+        self.0.iter().map(move |(id, known)| (*id, known.epoch, last(known)))
+    }
+
     /// A clean restart: the snapshot keeps each producer's last batch only.
     pub fn keep_last_batches(&mut self) {
         for producer in self.0.values_mut() {
@@ -83,7 +92,12 @@ impl Producers {
         }
     }
 
-    /// Time passes by record time: all state expires.
+    /// State expires by record time, not by when a record came.
+    pub fn expire_older_than(&mut self, earliest_ms: i64) {
+        self.0.retain(|_, known| known.latest_ms >= earliest_ms);
+    }
+
+    /// All state expires.
     pub fn expire(&mut self) {
         self.0.clear();
     }

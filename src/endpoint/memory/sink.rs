@@ -140,6 +140,7 @@ impl State {
         if log.leader_epoch() != request.leader_epoch {
             return Err(Error::new(ErrorKind::Attach, format!("{at}: the leader moved (NOT_LEADER_OR_FOLLOWER)")));
         }
-        log.produce(request.bytes.clone(), limits).map_err(|(kind, word)| Error::new(kind, format!("{at}: {word}")))
+        let appended = log.produce(request.bytes.clone(), limits);
+        appended.map(|range| range.start).map_err(|refusal| Error::new(refusal.kind, format!("{at}: {}", refusal.word)))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::endpoint::memory::log::{Limits, Log, opened};
+use crate::endpoint::memory::log::{Limits, Log};
 use crate::endpoint::memory::{Call, MemoryCluster, State, unknown};
 use crate::endpoint::{
     Bounds, Catalog, ClusterInfo, ConfigChange, ConfigEntry, ConfigOrigin, EpochEnd, ErrorKind, PartitionInfo, Result,
@@ -23,7 +23,7 @@ const INHERITED: [(&str, &str); 5] = [
 ];
 
 /// Kafka's default `producer.id.expiration.ms`: a day.
-const PRODUCER_EXPIRATION_MS: i64 = 86_400_000;
+pub(super) const PRODUCER_EXPIRATION_MS: i64 = 86_400_000;
 
 pub(super) struct Topic {
     pub id: TopicId,
@@ -45,7 +45,7 @@ impl Topic {
         self.configs.get(name).map(String::as_str).or_else(inherited)
     }
 
-    fn entries(&self) -> BTreeMap<String, ConfigEntry> {
+    pub(super) fn entries(&self) -> BTreeMap<String, ConfigEntry> {
         let entry = |value: &str, origin| ConfigEntry { value: Some(value.into()), origin };
         let inherited = INHERITED.iter().map(|(name, value)| ((*name).into(), entry(value, ConfigOrigin::Inherited)));
         let own = self.configs.iter().map(|(name, value)| (name.clone(), entry(value, ConfigOrigin::Topic)));
@@ -82,8 +82,14 @@ impl State {
         })
     }
 
-    fn told_id(&self, topic: &Topic) -> Option<TopicId> {
+    pub(super) fn told_id(&self, topic: &Topic) -> Option<TopicId> {
         (!self.tells_no_topic_ids).then_some(topic.id)
+    }
+
+    /// The topic with this id.
+    pub(super) fn name_of(&self, id: TopicId) -> Option<TopicName> {
+        let found = self.topics.iter().find(|(_, topic)| self.told_id(topic) == Some(id));
+        found.map(|(name, _)| name.clone())
     }
 
     /// Whether the topic still is the one with this id, as far as both are known.
@@ -147,11 +153,7 @@ impl Catalog for MemoryCluster {
 
     async fn offset_at_time(&self, of: &TopicPartition, timestamp_ms: i64) -> Result<Option<Offset>> {
         self.enter_at(Call::Catalog, of).await?;
-        let state = self.state();
-        let log = state.log(of)?;
-        let data = log.batches_from(log.bounds().log_start).filter(|b| !b.header.attributes.is_control());
-        let found = data.flat_map(opened).find(|record| record.timestamp_ms >= timestamp_ms);
-        Ok(found.map(|record| record.offset))
+        Ok(self.state().log(of)?.first_since(timestamp_ms))
     }
 
     async fn epoch_end(&self, of: &TopicPartition, epoch: LeaderEpoch) -> Result<EpochEnd> {

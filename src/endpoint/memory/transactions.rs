@@ -35,6 +35,13 @@ impl Transactions {
         self.open.values().min().copied()
     }
 
+    /// Producer and first offset of the aborted ones that reach into what a fetch read, `from` inclusive to `end`
+    /// exclusive.
+    pub fn aborted_in(&self, from: Offset, end: Offset) -> impl Iterator<Item = (i64, Offset)> {
+        let reaching = self.aborted.iter().filter(move |(_, range)| range.end >= from && range.start < end);
+        reaching.map(|(id, range)| (*id, range.start))
+    }
+
     /// Whether the batch belongs to an aborted transaction.
     pub fn aborted(&self, batch: &RawBatch) -> bool {
         let at = Offset(batch.header.base_offset);

@@ -1,5 +1,8 @@
 //! The replicator's truths (DESIGN §5 and §6), held against two clusters in memory on tokio's paused clock.
+//!
+//! The adapters are the clusters themselves, or those of the wire where model brokers serve the clusters.
 
+mod adapters;
 mod anchors;
 mod attach;
 mod decisions;
@@ -17,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Record, encode_headers};
-use crate::endpoint::memory::MemoryCluster;
+use crate::endpoint::memory::{MemoryCluster, ModelBrokers};
 use crate::endpoint::{Catalog, LedgerStore};
 use crate::ledger::record::ResolutionRecord;
 use crate::ledger::{Acquiring, Claimant, Clusters, ControlRecord, Ledger, RouteMap, View};
@@ -34,6 +37,7 @@ use crate::replication::planes::Planes;
 use crate::replication::replicator::{Ends, Replicator, unix_ms};
 use crate::runtime::limit::ByteRate;
 use crate::runtime::tasks::TaskScope;
+use adapters::Adapters;
 
 pub(super) const TOPIC: &str = "orders";
 const LINK: &str = "dr";
@@ -89,6 +93,8 @@ pub(super) struct Twin {
     pub(super) retention_overtook: RetentionOvertook,
     pub(super) attach_turns: usize,
     pub(super) plane: PlaneRule,
+    /// Brokers of source and target, where they are reached through sockets.
+    pub(super) brokers: Option<(ModelBrokers, ModelBrokers)>,
 }
 
 impl Twin {
@@ -102,7 +108,14 @@ impl Twin {
         source.create(TOPIC, 2, settings);
         target.create(TOPIC, 2, &[]);
         let (start, retention_overtook) = (Start::Earliest, RetentionOvertook::Halt);
-        Self { source, target, start, retention_overtook, attach_turns: 64, plane: PlaneRule::Auto }
+        Self { source, target, start, retention_overtook, attach_turns: 64, plane: PlaneRule::Auto, brokers: None }
+    }
+
+    /// A twin of clusters with so many brokers each.
+    pub(super) async fn over_sockets(source_brokers: usize, target_brokers: usize) -> Self {
+        let twin = Self::new();
+        let brokers = (twin.source.serve(source_brokers).await, twin.target.serve(target_brokers).await);
+        Self { brokers: Some(brokers), ..twin }
     }
 
     /// An application writes one batch at the source.
@@ -155,17 +168,19 @@ impl Twin {
             .expect("the ledger is free or waited for");
         let map_stalled = watch::Sender::new(false);
         let rate = ByteRate::unlimited();
+        let (source, target) = match &self.brokers {
+            None => (Adapters::of(&self.source), Adapters::of(&self.target)),
+            Some((source, target)) => {
+                (Adapters::through(source, "paris", &scope), Adapters::through(target, "lyon", &scope))
+            }
+        };
         let ends = Ends {
             link: LINK.into(),
-            catalog: Arc::new(self.source.clone()),
-            source: Arc::new(self.source.clone()),
-            source_points: Arc::new(self.source.clone()),
-            planes: Planes {
-                rule: self.plane,
-                batches: Arc::new(self.target.clone()),
-                records: Arc::new(self.target.clone()),
-            },
-            target_points: Arc::new(self.target.clone()),
+            catalog: source.catalog,
+            source: source.source,
+            source_points: source.points,
+            planes: Planes { rule: self.plane, batches: target.sink, records: Arc::new(self.target.clone()) },
+            target_points: target.points,
             ledger: ledger.clone(),
             producer: OURS,
             producer_expiration: Duration::from_secs(86_400),

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::endpoint::ErrorKind;
-use crate::endpoint::memory::Disturbance;
+use crate::endpoint::memory::{Disturbance, Mishap};
 use crate::model::Plane;
 use crate::replication::planes::PlaneInUse;
+use crate::wire::ApiKey;
+
+const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
 
 #[tokio::test(start_paused = true)]
 async fn where_batches_are_refused_records_go_on_and_the_reason_is_told() {
@@ -42,4 +45,21 @@ async fn what_refuses_a_record_is_no_reason_to_change_planes() {
     let run = twin.run().await;
     run.halts_as(HaltReason::RecordRefused).await;
     assert_eq!(run.monitor().plane().plane, Plane::Batches);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_refuses_batches_is_written_record_by_record_and_its_words_are_the_reason() {
+    let twin = Twin::over_sockets(1, 1).await;
+    twin.produce_singly(0..3);
+    let (_, target) = twin.brokers.as_ref().expect("there are some");
+    target.misbehave(|key| match key {
+        ApiKey::Produce => Mishap::Refuse(UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        _ => Mishap::None,
+    });
+    let run = twin.run().await;
+    run.reaches(3, 3).await;
+    twin.assert_exact(&run, "batches are refused");
+    let PlaneInUse { plane, why } = run.monitor().plane();
+    assert_eq!(plane, Plane::Records);
+    assert!(why.as_ref().is_some_and(|why| why.contains("UNSUPPORTED_FOR_MESSAGE_FORMAT")), "{why:?}");
 }

@@ -73,7 +73,8 @@ pub(super) async fn fetch(connection: &Connection, asked: &[&Cursor], measure: M
     if let Some(error) = crate::wire::error_of(response.error_code, format_args!("{}: fetch", connection.peer())) {
         return Err(error);
     }
-    answers(response, asked, version).inspect_err(|error| connection.condemn(error.clone()))
+    let answers = answers(response, asked, version).map_err(|error| error.context(connection.peer()));
+    answers.inspect_err(|error| connection.condemn(error.clone()))
 }
 
 fn request(asked: &[&Cursor], measure: Measure, version: i16) -> FetchRequest {

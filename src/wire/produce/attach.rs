@@ -148,10 +148,10 @@ impl Sight<'_> {
         let request = ListOffsetsRequest::default().with_replica_id(replica.into()).with_topics(vec![topic]);
         let answer = self.connection.start(request, self.timeout);
         async move {
-            let (code, offset) = answered_offset(answer.await?, self.at)?;
+            let (code, offset) = answered_offset(answer.await?, self.at).map_err(|error| self.by_peer(error))?;
             self.check(code, "asking for offsets", "Describe")?;
             if offset < 0 {
-                return Err(protocol(self.at, "answered no offset").into());
+                return Err(self.by_peer(protocol(self.at, "answered no offset")).into());
             }
             Ok(Offset(offset))
         }
@@ -166,10 +166,16 @@ impl Sight<'_> {
             });
         async move {
             let Some(answer) = answer else { return Ok(None) };
-            let (code, state) = answered_state(answer.await?, self.at, self.producer)?;
+            let answered = answered_state(answer.await?, self.at, self.producer);
+            let (code, state) = answered.map_err(|error| self.by_peer(error))?;
             self.check(code, "asking for producer state", "Read")?;
             Ok(state)
         }
+    }
+
+    /// The same error with who gave cause for it.
+    fn by_peer(&self, error: Error) -> Error {
+        error.context(self.connection.peer())
     }
 
     fn topic(&self) -> TopicName {
