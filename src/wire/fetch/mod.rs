@@ -11,6 +11,7 @@ mod exchange;
 mod feed;
 mod harvest;
 mod plan;
+mod session;
 mod shuttle;
 mod slice;
 #[cfg(test)]

@@ -19,9 +19,10 @@ use crate::wire::fetch::Shared;
 use crate::wire::fetch::appetite::Appetite;
 use crate::wire::fetch::cursor::Cursor;
 use crate::wire::fetch::desk::Mail;
-use crate::wire::fetch::exchange::{Measure, fetch, frame_bytes};
+use crate::wire::fetch::exchange::{Measure, fetch, fetch_by_session, frame_bytes};
 use crate::wire::fetch::harvest::Harvest;
 use crate::wire::fetch::plan::{Plan, Planner};
+use crate::wire::fetch::session::Session;
 
 /// A shuttle without partitions closes its connection after this.
 const LINGER: Duration = Duration::from_secs(30);
@@ -44,6 +45,7 @@ pub(super) struct Shuttle {
     /// In the order in which they are asked for; who yielded something goes to the back.
     ring: VecDeque<Box<Cursor>>,
     connection: Option<Connection>,
+    session: Session,
     dialing: Pace,
     appetite: Appetite,
     planner: Planner,
@@ -61,6 +63,7 @@ impl Shuttle {
             inbox,
             ring: VecDeque::new(),
             connection: None,
+            session: Session::new(),
             dialing: Pace::new(Duration::from_millis(50), Duration::from_secs(2)),
             bell: Arc::default(),
             settling_until: Instant::now(),
@@ -79,6 +82,7 @@ impl Shuttle {
             if let Err(error) = self.trip().await {
                 debug!(broker = self.broker_id, %error, "fetch connection lost");
                 self.connection = None;
+                self.session.begin_anew();
                 // A path that was too slow for the last size gets a smaller one.
                 self.appetite = Self::appetite(&self.shared);
                 for cursor in self.ring.drain(..) {
@@ -134,7 +138,11 @@ impl Shuttle {
             partition_bytes: self.appetite.share_of(asked.len()),
             wait: self.wait(&plan),
         };
-        let answers = fetch(connection, &asked, measure).await?;
+        let answers = if plan.is_sweep {
+            fetch_by_session(connection, &mut self.session, &asked, measure).await?
+        } else {
+            fetch(connection, &asked, measure).await?
+        };
         let throttle = answers.throttle.min(LONGEST_THROTTLE);
         self.planner.done(&plan, Instant::now());
         self.appetite.came(answers.record_bytes);
