@@ -88,7 +88,8 @@ impl Broker {
         let (client, inner, controller) = (self.client.address(), self.inner.address(), self.controller.address());
         let advertised = self.address();
         let mut text = format!(
-            "node.id={}\nlog.dirs={}\nmetadata.log.dir={}\nlisteners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n\
+            "node.id={0}\nbroker.rack=rack-{0}\nlog.dirs={1}\nmetadata.log.dir={2}\n\
+             listeners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n\
              advertised.listeners=CLIENT://{advertised},INNER://{inner}\n",
             self.id,
             self.data().display(),

@@ -21,9 +21,11 @@ const READ_COMMITTED: i8 = 1;
 pub(super) const BY_ID: i16 = 13;
 /// First version with sessions.
 const WITH_SESSIONS: i16 = 7;
+/// First version that names our rack.
+const WITH_RACK: i16 = 11;
 
 /// How much to ask for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Measure {
     /// Bytes of the whole response; only its first batch may exceed them (KIP-74).
     pub(super) response_bytes: u32,
@@ -31,6 +33,8 @@ pub(super) struct Measure {
     pub(super) partition_bytes: u32,
     /// How long the broker may wait for the first byte.
     pub(super) wait: Duration,
+    /// Our rack; empty to be served by the leader itself, unless the brokers choose by other means.
+    pub(super) rack: StrBytes,
 }
 
 /// How long a broker that is alive may take besides what it may wait.
@@ -73,7 +77,7 @@ pub(super) fn frame_bytes(partitions: usize, record_bytes: u64) -> u64 {
 /// the connection is not to be used any more.
 pub(super) async fn fetch(connection: &Connection, asked: &[&Cursor], measure: Measure) -> Result<Answers> {
     let version = version_for(connection, asked)?;
-    let request = measured(measure).with_topics(topics(asked, measure, version));
+    let request = measured(&measure, version).with_topics(topics(asked, &measure, version));
     let response = connection.start_version(request, version, measure.timeout()).await?;
     refusal(connection, response.error_code)?;
     answers(response, asked, version, true).inspect_err(|error| connection.condemn(error.clone()))
@@ -91,8 +95,8 @@ pub(super) async fn fetch_by_session(
     if version < WITH_SESSIONS {
         return fetch(connection, asked, measure).await;
     }
-    let (told, request) = session.tell(asked, version, measured(measure));
-    let request = request.with_topics(topics(&told, measure, version));
+    let (told, request) = session.tell(asked, version, measured(&measure, version));
+    let request = request.with_topics(topics(&told, &measure, version));
     let response = connection.start_version(request, version, measure.timeout()).await?;
     if session.is_lost(response.error_code) {
         return answers(FetchResponse::default(), asked, version, false);
@@ -113,15 +117,17 @@ fn refusal(connection: &Connection, code: i16) -> Result<()> {
 }
 
 /// A request without partitions, outside any session.
-fn measured(measure: Measure) -> FetchRequest {
+fn measured(measure: &Measure, version: i16) -> FetchRequest {
+    let rack = if version >= WITH_RACK { measure.rack.clone() } else { StrBytes::default() };
     FetchRequest::default()
+        .with_rack_id(rack)
         .with_max_wait_ms(measure.wait.as_millis() as i32)
         .with_min_bytes(1)
         .with_max_bytes(clamped(measure.response_bytes))
         .with_isolation_level(READ_COMMITTED)
 }
 
-fn topics(asked: &[&Cursor], measure: Measure, version: i16) -> Vec<FetchTopic> {
+fn topics(asked: &[&Cursor], measure: &Measure, version: i16) -> Vec<FetchTopic> {
     let mut topics: Vec<FetchTopic> = Vec::new();
     let mut previous = None;
     for cursor in asked {

@@ -89,6 +89,7 @@ impl<'a> Harvest<'a> {
                 self.shared.cluster.leader_hint(&cursor.at, broker_id, epoch);
                 self.shared.mail(Mail::Seeking(cursor));
             }
+            Verdict::Nearer(broker_id) => self.shared.mail(Mail::Redirected(cursor, broker_id)),
             Verdict::Astray(error) => self.shared.mail(Mail::Astray(cursor, error)),
             Verdict::OutOfRange => self.shared.mail(Mail::Doubtful(cursor, Doubt::OutOfRange)),
             Verdict::Damaged(error) => self.damaged(cursor, error),

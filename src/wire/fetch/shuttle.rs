@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -46,6 +47,7 @@ pub(super) struct Shuttle {
     ring: VecDeque<Box<Cursor>>,
     connection: Option<Connection>,
     session: Session,
+    rack: StrBytes,
     dialing: Pace,
     appetite: Appetite,
     planner: Planner,
@@ -64,6 +66,7 @@ impl Shuttle {
             ring: VecDeque::new(),
             connection: None,
             session: Session::new(),
+            rack: shared.settings.rack.clone().map(StrBytes::from_string).unwrap_or_default(),
             dialing: Pace::new(Duration::from_millis(50), Duration::from_secs(2)),
             bell: Arc::default(),
             settling_until: Instant::now(),
@@ -108,12 +111,23 @@ impl Shuttle {
         while let Ok(cursor) = self.inbox.try_recv() {
             self.join(cursor);
         }
+        self.send_home();
         true
     }
 
     fn join(&mut self, cursor: Box<Cursor>) {
         self.ring.push_back(cursor);
         self.settling_until = Instant::now() + SETTLING;
+    }
+
+    /// Lets go of who has been here long enough, this broker being a follower of theirs.
+    fn send_home(&mut self) {
+        let now = Instant::now();
+        if self.ring.iter().any(|cursor| cursor.is_to_return(now)) {
+            let (home, staying): (VecDeque<_>, _) = self.ring.drain(..).partition(|cursor| cursor.is_to_return(now));
+            self.ring = staying;
+            home.into_iter().for_each(|cursor| self.shared.mail(Mail::Seeking(cursor)));
+        }
     }
 
     /// One fetch, or a rest while nothing can be fetched.
@@ -137,6 +151,7 @@ impl Shuttle {
             response_bytes: self.appetite.bytes(),
             partition_bytes: self.appetite.share_of(asked.len()),
             wait: self.wait(&plan),
+            rack: self.rack.clone(),
         };
         let answers = if plan.is_sweep {
             fetch_by_session(connection, &mut self.session, &asked, measure).await?
