@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::access::User;
 use support::batch::{Batch, Codec};
-use support::cluster::OLDER;
+use support::cluster::{OLDER, ZOOKEEPER_ERA};
 use support::raw::{Allow, Client};
 use support::record::Record;
 use support::{Cluster, ClusterSpec, shared_source, unique, until, until_told};
@@ -92,11 +92,13 @@ async fn topics_live_as_told_on_the_current_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_and_places_are_read_on_an_older_version() {
-    let cluster = Cluster::start(ClusterSpec { version: OLDER, ..ClusterSpec::default() });
-    topics_are_created_seen_grown_and_changed(&cluster).await;
-    ends_tell_open_transactions_and_deleted_records(&cluster).await;
-    places_are_read_in_both_views(&cluster).await;
+async fn topics_and_places_are_read_on_older_versions() {
+    for version in [OLDER, ZOOKEEPER_ERA] {
+        let cluster = Cluster::start(ClusterSpec { version, ..ClusterSpec::default() });
+        topics_are_created_seen_grown_and_changed(&cluster).await;
+        ends_tell_open_transactions_and_deleted_records(&cluster).await;
+        places_are_read_in_both_views(&cluster).await;
+    }
 }
 
 async fn ends_tell_open_transactions_and_deleted_records(cluster: &Cluster) {
