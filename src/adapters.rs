@@ -22,16 +22,17 @@ pub fn sides(
 ) -> (SourceSide, TargetSide) {
     let client_id = format!("twinlog.{name}");
     let cluster = |alias: &str| {
-        let ClusterConfig { bootstrap, security } = &config.clusters[alias];
+        let ClusterConfig { bootstrap, security, .. } = &config.clusters[alias];
         Cluster::new(alias, bootstrap, security.clone(), &client_id)
     };
     let access = |alias: &str, cluster: &Cluster| {
-        let ClusterConfig { bootstrap, security } = config.clusters[alias].clone();
+        let ClusterConfig { bootstrap, security, .. } = config.clusters[alias].clone();
         ClusterAccess { alias: alias.to_owned(), bootstrap, security, tokens: cluster.tokens() }
     };
     let (from, to) = (cluster(&link.source), cluster(&link.target));
     let (access_from, access_to) = (access(&link.source, &from), access(&link.target, &to));
-    let fetch = FetchSettings::for_budget(budget.total_bytes());
+    let rack = config.clusters[&link.source].rack.clone();
+    let fetch = FetchSettings { rack, ..FetchSettings::for_budget(budget.total_bytes()) };
     let source = SourceSide {
         alias: link.source.clone(),
         catalog: Arc::new(from.clone()),

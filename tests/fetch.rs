@@ -417,3 +417,34 @@ fn leaders_that_die_and_move_are_followed() {
     drop(readings);
     rig.stop();
 }
+
+#[test]
+fn a_replica_in_our_rack_is_read_and_when_it_dies_another() {
+    let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    let spec = ClusterSpec { proxied: true, ..ClusterSpec::three() }.with("replica.selector.class", selector);
+    let cluster = Cluster::start(spec);
+    let (client, topic) = (cluster.client(), unique("racks"));
+    client.create_topic(&topic, 1, &[]).expect("created");
+    let leader = client.leader(&topic, 0).expect("a leader");
+    let follower = 1 + leader % 3;
+    let mut producer = client.producer(None).expect("a producer");
+    let mut write = |first: u64| {
+        producer.send(&topic, 0, &Batch::of(orders(first, 50, 300), Codec::Lz4)).expect("written");
+    };
+    let rack = Some(format!("rack-{follower}"));
+    let rig = Rig::sized(&cluster, 16 << 20, FetchSettings { rack, ..FetchSettings::for_budget(16 << 20) });
+    write(0);
+    let mut reading = rig.open(&topic, 0, 0);
+    reading.matches(&view(client, &topic, 0));
+    // Nobody reaches the leader from outside; its followers and the oracle do.
+    cluster.broker(leader).proxy().cut();
+    write(50);
+    reading.matches(&view(client, &topic, 0));
+    cluster.broker(leader).proxy().mend();
+    cluster.broker(follower).kill9();
+    write(100);
+    reading.matches(&view(client, &topic, 0));
+    assert_eq!(reading.seen.len(), 150);
+    drop(reading);
+    rig.stop();
+}

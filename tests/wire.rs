@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::access::User;
 use support::batch::{Batch, Codec};
-use support::cluster::OLDER;
+use support::cluster::{OLDER, ZOOKEEPER_ERA};
 use support::raw::{Allow, Client};
 use support::record::Record;
 use support::{Cluster, ClusterSpec, shared_source, unique, until, until_told};
@@ -19,6 +19,7 @@ use twinlog::model::{GroupId, LeaderEpoch, Offset, OffsetRange, TopicName, Topic
 use twinlog::wire::{self, Points};
 
 const SOON: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn wire_of(cluster: &Cluster) -> wire::Cluster {
     wire::Cluster::new("lyon", &cluster.bootstrap(), Security::default(), "twinlog-test")
@@ -38,7 +39,7 @@ fn spec(name: &str, partitions: i32) -> TopicSpec {
     TopicSpec { name: name.into(), partitions, replication: 1, configs }
 }
 
-async fn topics_are_created_seen_grown_and_changed(cluster: &Cluster) {
+async fn topics_are_created_seen_grown_and_changed(cluster: &Cluster, producers_expire_after: Duration) {
     let (lyon, name) = (wire_of(cluster), unique("life"));
     let topic = TopicName::from(&name);
     lyon.create_topic(&spec(&name, 2)).await.unwrap();
@@ -81,22 +82,25 @@ async fn topics_are_created_seen_grown_and_changed(cluster: &Cluster) {
 
     let told = lyon.cluster().await.unwrap();
     assert_eq!((told.id.as_str(), told.brokers), (cluster.id(), 1));
-    assert_eq!(lyon.producer_expiration_ms().await.unwrap(), 86_400_000);
+    assert_eq!(lyon.producer_expiration_ms().await.unwrap(), producers_expire_after.as_millis() as i64);
     let (one, other) = (lyon.allocate_producer_id().await.unwrap(), lyon.allocate_producer_id().await.unwrap());
     assert!(one.id >= 0 && one.id != other.id && one.epoch == 0, "{one:?} {other:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_live_as_told_on_the_current_version() {
-    topics_are_created_seen_grown_and_changed(shared_source()).await;
+    topics_are_created_seen_grown_and_changed(shared_source(), DAY).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_and_places_are_read_on_an_older_version() {
-    let cluster = Cluster::start(ClusterSpec { version: OLDER, ..ClusterSpec::default() });
-    topics_are_created_seen_grown_and_changed(&cluster).await;
-    ends_tell_open_transactions_and_deleted_records(&cluster).await;
-    places_are_read_in_both_views(&cluster).await;
+async fn topics_and_places_are_read_on_older_versions() {
+    // Before 3.0 producers were remembered for as long as transactional ids.
+    for (version, producers_expire_after) in [(OLDER, DAY), (ZOOKEEPER_ERA, 7 * DAY)] {
+        let cluster = Cluster::start(ClusterSpec { version, ..ClusterSpec::default() });
+        topics_are_created_seen_grown_and_changed(&cluster, producers_expire_after).await;
+        ends_tell_open_transactions_and_deleted_records(&cluster).await;
+        places_are_read_in_both_views(&cluster).await;
+    }
 }
 
 async fn ends_tell_open_transactions_and_deleted_records(cluster: &Cluster) {

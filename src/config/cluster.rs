@@ -13,6 +13,9 @@ use crate::endpoint::{Identity, Mechanism, Protocol, Security};
 pub struct ClusterConfig {
     /// `host:port`, several separated by commas. Any one that answers is enough: the brokers name the others.
     pub bootstrap: String,
+    /// The rack (availability zone) that Twinlog runs in, as the brokers' `broker.rack` names it: where they choose by it
+    /// (`replica.selector.class`, KIP-392), partitions are read from a replica there.
+    pub rack: Option<String>,
     /// Transport and credentials.
     pub security: Security,
 }
@@ -23,9 +26,10 @@ impl ClusterConfig {
         if let Some(bad) = bootstrap.split(',').find(|address| !bootstrap.is_empty() && !is_address(address.trim())) {
             section.refuse("bootstrap", format!("{bad:?} is not host:port"));
         }
+        let rack = section.text("rack");
         let security = read_security(section.section("security"));
         section.finish();
-        Self { bootstrap, security }
+        Self { bootstrap, rack, security }
     }
 }
 

@@ -86,8 +86,16 @@ fn an_unclean_election_on_the_target_is_named_and_copied_again() {
 
 #[test]
 fn an_older_source_is_mirrored() {
-    let older = ClusterSpec { version: crate::support::cluster::OLDER, ..ClusterSpec::default() };
-    let source = Cluster::start(older);
+    is_mirrored_from(crate::support::cluster::OLDER);
+}
+
+#[test]
+fn a_source_of_the_zookeeper_era_is_mirrored() {
+    is_mirrored_from(crate::support::cluster::ZOOKEEPER_ERA);
+}
+
+fn is_mirrored_from(version: &'static str) {
+    let source = Cluster::start(ClusterSpec { version, ..ClusterSpec::default() });
     let target = crate::support::shared_target();
     let topic = unique("older");
     source.client().create_topic(&topic, 2, &[]).unwrap();

@@ -76,6 +76,8 @@ fn it_mirrors_with_tokens_that_expire_again_and_again_and_loses_nothing() {
     println!("{} records in {:?}", written.records(), begun.elapsed());
     let log = mirror.log_text();
     println!("{} sessions of the link ended", log.matches("link interrupted").count());
+    let interruptions: Vec<&str> = log.lines().filter(|line| line.contains("replication interrupted")).collect();
+    assert!(interruptions.is_empty(), "connections take over from each other unseen: {interruptions:#?}");
     assert!(!log.contains("eyJ"), "a token is in the log");
     over.store(true, Ordering::Relaxed);
     refreshing.join().expect("it writes files");

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use uuid::Uuid;
 
-use super::cluster::ClusterSpec;
+use super::cluster::{self, ClusterSpec};
 use super::port::Port;
 use super::process::Process;
 use super::proxy::Proxy;
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// What makes a directory Kafka's, with the ids of cluster, node and disk.
 const META: &str = "meta.properties";
 
-/// A combined broker and controller of a KRaft cluster. It keeps its ports and its data across kills and restarts.
+/// A combined broker and controller of a KRaft cluster, or a broker of the ZooKeeper era. It keeps its ports and its data across kills and restarts.
 #[derive(Debug)]
 pub struct Broker {
     id: i32,
@@ -88,12 +89,20 @@ impl Broker {
         let (client, inner, controller) = (self.client.address(), self.inner.address(), self.controller.address());
         let advertised = self.address();
         let mut text = format!(
-            "node.id={}\nlog.dirs={}\nmetadata.log.dir={}\nlisteners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n\
-             advertised.listeners=CLIENT://{advertised},INNER://{inner}\n",
+            "broker.rack=rack-{}\nlog.dirs={}\nadvertised.listeners=CLIENT://{advertised},INNER://{inner}\n",
             self.id,
             self.data().display(),
-            self.metadata().display(),
         );
+        text += &if cluster::is_of_zookeeper_era(self.version) {
+            format!("broker.id={}\nlisteners=CLIENT://{client},INNER://{inner}\n", self.id)
+        } else {
+            format!(
+                "node.id={}\nmetadata.log.dir={}\n\
+                 listeners=CLIENT://{client},INNER://{inner},CONTROLLER://{controller}\n",
+                self.id,
+                self.metadata().display(),
+            )
+        };
         for (key, value) in shared {
             text += &format!("{key}={value}\n");
         }
@@ -149,11 +158,19 @@ impl Broker {
     }
 
     fn knows(&self) -> Option<usize> {
-        use kafka_protocol::messages::MetadataRequest;
+        Some(self.metadata_told()?.brokers.len())
+    }
+
+    /// The cluster's id by its own word, when it answers.
+    pub fn cluster_id(&self) -> Option<String> {
+        self.metadata_told()?.cluster_id.map(|id| id.to_string())
+    }
+
+    fn metadata_told(&self) -> Option<MetadataResponse> {
         let mut connection = Connection::dial(self.inner_address(), Duration::from_secs(2)).ok()?;
         let request = MetadataRequest::default().with_topics(Some(Vec::new()));
         let version = connection.version::<MetadataRequest>(12).ok()?;
-        Some(connection.exchange(&request, version).ok()?.brokers.len())
+        connection.exchange(&request, version).ok()
     }
 
     /// Kills it (SIGKILL). Its ports refuse connections until it runs again.
@@ -220,7 +237,7 @@ impl Broker {
         segments.retain(|path| path.ends_with(".log"));
         segments.sort();
         // It moved with 4.0.
-        let old = self.version.starts_with('3');
+        let old = !self.version.starts_with('4');
         let tool = if old { "kafka.tools.DumpLogSegments" } else { "org.apache.kafka.tools.DumpLogSegments" };
         let mut dump = self.java(tool, jars::SMALL);
         dump.args(["--print-data-log", "--files", &segments.join(",")]);

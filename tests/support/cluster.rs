@@ -9,12 +9,15 @@ use super::access::{self, User};
 use super::broker::{Broker, random_id};
 use super::raw::Client;
 use super::scratch::Scratch;
+use super::zookeeper::ZooKeeper;
 use super::{jars, until};
 
 /// The version most tests run on.
 pub const CURRENT: &str = "4.3.1";
 /// A last version of the line before; sources are often that old.
 pub const OLDER: &str = "3.9.1";
+/// The oldest that is spoken to; its cluster lives in a ZooKeeper. PLAINTEXT only in this test bed.
+pub const ZOOKEEPER_ERA: &str = "2.8.2";
 
 /// What clients must speak to a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub enum Security {
 pub struct ClusterSpec {
     /// 1 or 3; with 3, topics have three replicas of which two must be in sync.
     pub brokers: i32,
-    /// [`CURRENT`] or [`OLDER`].
+    /// [`CURRENT`], [`OLDER`] or [`ZOOKEEPER_ERA`].
     pub version: &'static str,
     /// For clients; the brokers among themselves speak PLAINTEXT.
     pub security: Security,
@@ -80,7 +83,8 @@ pub struct Cluster {
     brokers: Vec<Broker>,
     certificates: Option<Certificates>,
     client: Client,
-    // Behind the brokers: they are killed before their directories go.
+    // Behind the brokers: they are killed before what they need goes.
+    _zookeeper: Option<ZooKeeper>,
     _directory: Scratch,
 }
 
@@ -120,14 +124,22 @@ impl Cluster {
         }
         // The last of equal keys wins.
         properties.extend(spec.properties.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        let zookeeper = is_of_zookeeper_era(spec.version)
+            .then(|| ZooKeeper::start(spec.version, &directory.path().join("zookeeper")));
+        properties.extend(zookeeper.iter().map(|it| ("zookeeper.connect".to_owned(), it.address().to_string())));
         brokers.iter().for_each(|b| b.configure(&properties));
         let id = random_id();
-        brokers[0].format(&id, &format);
-        brokers[1..].iter().for_each(|b| b.format_like(&brokers[0]));
+        if zookeeper.is_none() {
+            brokers[0].format(&id, &format);
+            brokers[1..].iter().for_each(|b| b.format_like(&brokers[0]));
+        }
         brokers.iter().for_each(Broker::launch);
         let client = Client::new(brokers.iter().map(Broker::inner_address).collect());
-        let cluster = Cluster { id, brokers, certificates, client, _directory: directory };
+        let mut cluster = Cluster { id, brokers, certificates, client, _zookeeper: zookeeper, _directory: directory };
         cluster.wait_ready()?;
+        if cluster._zookeeper.is_some() {
+            cluster.id = cluster.brokers[0].cluster_id().ok_or("a broker that was ready does not answer")?;
+        }
         Ok(cluster)
     }
 
@@ -204,6 +216,11 @@ pub fn shared_pair() -> (&'static Cluster, &'static Cluster) {
     })
 }
 
+/// Whether brokers of this version keep their cluster in ZooKeeper.
+pub fn is_of_zookeeper_era(version: &str) -> bool {
+    version.starts_with('2')
+}
+
 /// What every test cluster has: quick elections, short sessions, little memory, nothing created behind a test's back.
 fn defaults(spec: &ClusterSpec, brokers: &[Broker]) -> Vec<(String, String)> {
     let replicas = spec.brokers.min(3).to_string();
@@ -214,10 +231,16 @@ fn defaults(spec: &ClusterSpec, brokers: &[Broker]) -> Vec<(String, String)> {
         Security::MutualTls => "SSL",
         Security::SaslSsl(_) | Security::Tokens => "SASL_SSL",
     };
+    let quorum = if is_of_zookeeper_era(spec.version) {
+        String::new()
+    } else {
+        let voters = voters.join(",");
+        format!(
+            "process.roles=broker,controller\ncontroller.quorum.voters={voters}\ncontroller.listener.names=CONTROLLER\n"
+        )
+    };
     let text = format!(
-        "process.roles=broker,controller\n\
-         controller.quorum.voters={}\n\
-         controller.listener.names=CONTROLLER\n\
+        "{quorum}\
          inter.broker.listener.name=INNER\n\
          listener.security.protocol.map=CLIENT:{client},INNER:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          default.replication.factor={replicas}\n\
@@ -245,7 +268,6 @@ fn defaults(spec: &ClusterSpec, brokers: &[Broker]) -> Vec<(String, String)> {
          log.segment.delete.delay.ms=1000\n\
          num.network.threads=2\n\
          num.io.threads=4\n",
-        voters.join(","),
     );
     text.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }

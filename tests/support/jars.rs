@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What Maven is asked for, by Kafka version.
-const POMS: [(&str, &str); 2] =
-    [("4.3.1", include_str!("jars/pom-4.3.xml")), ("3.9.1", include_str!("jars/pom-3.9.xml"))];
+const POMS: [(&str, &str); 3] = [
+    ("4.3.1", include_str!("jars/pom-4.3.xml")),
+    ("3.9.1", include_str!("jars/pom-3.9.xml")),
+    ("2.8.2", include_str!("jars/pom-2.8.xml")),
+];
 
 /// The directory with the jars of a Kafka version and all they need.
 ///
@@ -44,20 +47,24 @@ pub const SMALL: &[&str] = &["-Xmx512m", "-Xms96m", "-XX:+UseSerialGC", "-XX:Tie
 pub fn java(version: &str, jvm: &[&str], logging: &Path) -> Command {
     let mut java = Command::new("java");
     java.args(jvm).arg("-XX:-UsePerfData");
-    let key = if version.starts_with('3') { "-Dlog4j.configuration=file:" } else { "-Dlog4j2.configurationFile=" };
+    let key = if logs_by_log4j_1(version) { "-Dlog4j.configuration=file:" } else { "-Dlog4j2.configurationFile=" };
     java.arg(joined(key, logging)).arg("-cp").arg(jars(version).join("*"));
     java
 }
 
 /// Writes how Kafka of this version logs (to standard output) into `directory`; returns the file.
 pub fn logging(version: &str, directory: &Path) -> PathBuf {
-    let (name, text) = match version.starts_with('3') {
+    let (name, text) = match logs_by_log4j_1(version) {
         true => ("log4j.properties", include_str!("jars/log4j.properties")),
         false => ("log4j2.xml", include_str!("jars/log4j2.xml")),
     };
     let file = directory.join(name);
     fs::write(&file, text).unwrap_or_else(|e| panic!("cannot write {}: {e}", file.display()));
     file
+}
+
+fn logs_by_log4j_1(version: &str) -> bool {
+    version.starts_with(['2', '3'])
 }
 
 fn joined(before: &str, path: &Path) -> OsString {

@@ -19,6 +19,7 @@ pub mod record;
 pub mod scratch;
 pub mod twinlog;
 pub mod view;
+pub mod zookeeper;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};

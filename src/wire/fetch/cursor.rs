@@ -15,6 +15,9 @@ use crate::wire::fetch::feed::{Feed, Unread};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same where a broker says that there is no such topic: metadata of a new topic reaches all brokers sooner.
 const PATIENCE_UNKNOWN: Duration = Duration::from_secs(3);
+/// How long a partition is read from a follower before the leader is asked again: it may know a nearer one, and no longer
+/// think this one in sync. Kafka's own consumers ask as often (metadata.max.age.ms).
+const FOLLOWED: Duration = Duration::from_secs(300);
 /// A partition counts as busy for so long after it yielded something.
 const BUSY: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,8 @@ pub(super) struct Cursor {
     pub(super) expected_id: Option<TopicId>,
     /// Its leader, once found.
     pub(super) leader: Leader,
+    /// The replica the leader has sent it to, and until when it stays there.
+    follower: Option<(i32, Instant)>,
     /// Where what is fetched goes.
     pub(super) feed: Arc<Feed>,
     /// First offset not fetched yet.
@@ -46,6 +51,7 @@ impl Cursor {
             at: route.source.clone(),
             expected_id: route.source_id,
             leader: Leader { broker_id: -1, epoch: LeaderEpoch::UNKNOWN, topic_id: None },
+            follower: None,
             feed,
             next: from,
             epoch,
@@ -55,6 +61,31 @@ impl Cursor {
             troubled_since: None,
             damaged: false,
         })
+    }
+
+    /// Goes to its leader.
+    pub(super) fn lead_by(&mut self, leader: Leader) {
+        (self.leader, self.follower) = (leader, None);
+    }
+
+    /// Goes to a follower, for a while.
+    pub(super) fn follow(&mut self, broker_id: i32, now: Instant) {
+        self.follower = Some((broker_id, now + FOLLOWED));
+    }
+
+    /// Whether a follower serves it.
+    pub(super) fn is_with_follower(&self) -> bool {
+        self.follower.is_some()
+    }
+
+    /// Whether it has been with a follower for long enough.
+    pub(super) fn is_to_return(&self, now: Instant) -> bool {
+        self.follower.is_some_and(|(_, until)| until <= now)
+    }
+
+    /// The broker that serves it.
+    pub(super) fn server(&self) -> i32 {
+        self.follower.map_or(self.leader.broker_id, |(broker_id, _)| broker_id)
     }
 
     /// Whether it probably has something: more is known to be there, or something just was.

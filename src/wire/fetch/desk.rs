@@ -26,6 +26,8 @@ pub(super) enum Mail {
     Astray(Box<Cursor>, Error),
     /// Its leader was looked up.
     Found(Box<Cursor>, Result<Leader>),
+    /// Its leader sends it to another replica.
+    Redirected(Box<Cursor>, i32),
     /// Its answer needs a second look.
     Doubtful(Box<Cursor>, Doubt),
 }
@@ -84,6 +86,10 @@ impl Desk {
             Mail::Astray(cursor, error) => self.pause(cursor, error),
             Mail::Found(cursor, Ok(leader)) => self.send(cursor, leader),
             Mail::Found(cursor, Err(error)) => self.pause(cursor, error),
+            Mail::Redirected(mut cursor, broker_id) => {
+                cursor.follow(broker_id, Instant::now());
+                self.board(cursor);
+            }
             Mail::Doubtful(cursor, doubt) => {
                 let shared = self.shared.clone();
                 self.shared
@@ -124,7 +130,7 @@ impl Desk {
         });
     }
 
-    /// Sends a partition to its leader's shuttle, which is started if it is not there or just closed.
+    /// Sends a partition to its leader.
     fn send(&mut self, mut cursor: Box<Cursor>, leader: Leader) {
         if let (Some(expected), Some(id)) = (cursor.expected_id, leader.topic_id)
             && expected != id
@@ -136,8 +142,13 @@ impl Desk {
             );
             return cursor.feed.fail(Error::new(ErrorKind::Recreated, sentence));
         }
-        let broker_id = leader.broker_id;
-        cursor.leader = leader;
+        cursor.lead_by(leader);
+        self.board(cursor);
+    }
+
+    /// Hands a partition to the shuttle that serves it, which is started if it is not there or just closed.
+    fn board(&mut self, cursor: Box<Cursor>) {
+        let broker_id = cursor.server();
         let refused = match self.shuttles.get(&broker_id) {
             Some(shuttle) => shuttle.send(cursor).err().map(|refused| refused.0),
             None => Some(cursor),

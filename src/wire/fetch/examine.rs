@@ -49,7 +49,9 @@ pub(super) async fn examine(shared: &Arc<Shared>, mut cursor: Box<Cursor>, doubt
 async fn trailing_hole(shared: &Arc<Shared>, connection: &Connection, cursor: &mut Cursor) -> Result<()> {
     // Held until the answer is gone.
     let _reserved = shared.budget.reserve(PROBE_BYTES.into()).await;
-    let measure = Measure { response_bytes: PROBE_BYTES, partition_bytes: PROBE_BYTES, wait: Duration::ZERO };
+    let (response_bytes, partition_bytes) = (PROBE_BYTES, PROBE_BYTES);
+    // The leader itself is asked, whoever serves us else: only it says where its own log begins.
+    let measure = Measure { response_bytes, partition_bytes, wait: Duration::ZERO, rack: StrBytes::default() };
     let mut answers = fetch(connection, &[cursor], measure).await?;
     let what = |why| {
         let sentence = format!("{}: {} at offset {}: {why}", shared.cluster.alias(), cursor.at, cursor.next);
@@ -62,6 +64,7 @@ async fn trailing_hole(shared: &Arc<Shared>, connection: &Connection, cursor: &m
         Verdict::Good => {}
         Verdict::Astray(error) | Verdict::Damaged(error) => return Err(error),
         Verdict::Moved(..) => return Err(what("its leader is moving")),
+        Verdict::Nearer(_) => return Err(what("its leader sends us to another replica")),
         Verdict::OutOfRange => return out_of_range(shared, connection, cursor).await,
         Verdict::Fatal(error) => {
             cursor.feed.fail(error);

@@ -39,19 +39,24 @@ impl<'a> Harvest<'a> {
         answers: Answers,
         reservation: Reservation,
     ) -> VecDeque<Box<Cursor>> {
-        let mut answered = answers.partitions.into_iter().peekable();
+        if answers.partitions.is_empty() {
+            return ring;
+        }
         let mut waiting: Vec<Option<Box<Cursor>>> = ring.into_iter().map(Some).collect();
         let (mut back, mut yields) = (VecDeque::new(), Vec::new());
         let mut pinned_bytes = answers.bytes;
-        let mut is_served = false;
-        for (order, &place) in asked.iter().enumerate() {
-            let Some((_, mut data)) = answered.next_if(|(answer, _)| *answer == order) else { continue };
+        let sections = answers.partitions.iter().filter(|(_, data)| !section(data).is_empty()).count();
+        for (order, mut data) in answers.partitions {
+            let place = asked[order];
             let Some(cursor) = waiting[place].take() else { continue };
             let Some(mut cursor) = self.judge(cursor, &data) else { continue };
             cursor.last_stable = Offset(data.last_stable_offset);
             let section = data.records.take().unwrap_or_default();
+            // Whether others may have taken the room; in an order of the broker's, any other may.
+            let others = if answers.in_order { yields.len() } else { sections - usize::from(!section.is_empty()) };
+            let is_crowded = others > 0;
             if section.is_empty() {
-                if is_served {
+                if is_crowded {
                     waiting[place] = Some(cursor);
                 } else if cursor.next < cursor.last_stable && answers.throttle.is_zero() {
                     // Room was left, yet nothing came although the stable offset is ahead: maybe a hole at the end.
@@ -64,11 +69,11 @@ impl<'a> Harvest<'a> {
             let (section, copy) = self.detach(section, answers.bytes);
             let slices = slice(section, cursor.next, cursor.epoch, aborted(&data));
             pinned_bytes += slices.slices.len() as u64 * OVERHEAD_BYTES;
-            yields.push((cursor, slices, copy, std::mem::replace(&mut is_served, true)));
+            yields.push((cursor, slices, copy, is_crowded));
         }
         let frame = reservation.settle(pinned_bytes);
-        for (cursor, slices, copy, came_later) in yields {
-            back.extend(self.deliver(cursor, slices, copy.unwrap_or_else(|| frame.clone()), came_later));
+        for (cursor, slices, copy, is_crowded) in yields {
+            back.extend(self.deliver(cursor, slices, copy.unwrap_or_else(|| frame.clone()), is_crowded));
         }
         waiting.into_iter().flatten().chain(back).collect()
     }
@@ -84,6 +89,7 @@ impl<'a> Harvest<'a> {
                 self.shared.cluster.leader_hint(&cursor.at, broker_id, epoch);
                 self.shared.mail(Mail::Seeking(cursor));
             }
+            Verdict::Nearer(broker_id) => self.shared.mail(Mail::Redirected(cursor, broker_id)),
             Verdict::Astray(error) => self.shared.mail(Mail::Astray(cursor, error)),
             Verdict::OutOfRange => self.shared.mail(Mail::Doubtful(cursor, Doubt::OutOfRange)),
             Verdict::Damaged(error) => self.damaged(cursor, error),
@@ -118,7 +124,7 @@ impl<'a> Harvest<'a> {
         mut cursor: Box<Cursor>,
         slices: Slices,
         permit: Permit,
-        came_later: bool,
+        is_crowded: bool,
     ) -> Option<Box<Cursor>> {
         let progressed = slices.next > cursor.next;
         if progressed {
@@ -134,7 +140,7 @@ impl<'a> Harvest<'a> {
         let error = match slices.flaw {
             Some(flaw) => Error::new(ErrorKind::Corrupt, format!("{}: {flaw}", what())),
             // Brokers since 0.10.1 send the first batch of a response whole (KIP-74).
-            None if !progressed && !came_later => {
+            None if !progressed && !is_crowded => {
                 let sentence = format!("{}: only part of the batch at offset {} was sent", what(), cursor.next);
                 Error::new(ErrorKind::Corrupt, sentence)
             }
@@ -143,6 +149,10 @@ impl<'a> Harvest<'a> {
         self.damaged(cursor, error);
         None
     }
+}
+
+fn section(data: &PartitionData) -> &[u8] {
+    data.records.as_deref().unwrap_or_default()
 }
 
 fn aborted(data: &PartitionData) -> Vec<Aborted> {

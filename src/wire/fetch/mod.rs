@@ -11,6 +11,7 @@ mod exchange;
 mod feed;
 mod harvest;
 mod plan;
+mod session;
 mod shuttle;
 mod slice;
 #[cfg(test)]
@@ -43,6 +44,8 @@ pub struct FetchSettings {
     pub buffered_bytes: u64,
     /// How long a broker holds a fetch while it has nothing; a partition that joins waits as long at most.
     pub wait: Duration,
+    /// Where we are: brokers that choose replicas by rack (KIP-392) send us to one there.
+    pub rack: Option<String>,
 }
 
 impl FetchSettings {
@@ -54,6 +57,7 @@ impl FetchSettings {
             partition_bytes: (response_bytes / 6).max(32 << 10),
             buffered_bytes: u64::from(response_bytes),
             wait: Duration::from_millis(500),
+            rack: None,
         }
     }
 }

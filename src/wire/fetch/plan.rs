@@ -1,8 +1,7 @@
 //! Which partitions go into the next fetch, so that a thousand idle ones cost nearly nothing and none waits long.
 //!
 //! A few partitions are simply all asked for. Among many, most fetches ask only for busy ones; a sweep asks for all of
-//! them every 100 ms, and when none is busy every fetch is a sweep. Nothing of that is state in the broker, as fetch
-//! sessions (KIP-227) would be.
+//! them every 100 ms, and when none is busy every fetch is a sweep.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,6 +31,8 @@ pub(super) struct Plan {
     pub(super) left_out_lively: bool,
     /// When the answer is needed because idle partitions are due.
     pub(super) until: Option<Instant>,
+    /// Whether it asks for all of many.
+    pub(super) is_sweep: bool,
 }
 
 /// Makes the plans of one shuttle.
@@ -60,12 +61,12 @@ impl Planner {
             }
         }
         ring.retain(|cursor| !cursor.feed.is_over());
-        self.among(ring, bell, |_| true, usize::MAX)
+        Plan { is_sweep: is_crowded, ..self.among(ring, bell, |_| true, usize::MAX) }
     }
 
     /// Notes that a planned fetch was answered, at `now`.
     pub(super) fn done(&mut self, plan: &Plan, now: Instant) {
-        if plan.until.is_none() {
+        if plan.is_sweep {
             self.next_sweep = now + SWEEP_EVERY;
         }
     }
@@ -77,7 +78,7 @@ impl Planner {
         wanted: impl Fn(&Cursor) -> bool,
         most: usize,
     ) -> Plan {
-        let mut plan = Plan { asked: Vec::new(), left_out_lively: false, until: None };
+        let mut plan = Plan { asked: Vec::new(), left_out_lively: false, until: None, is_sweep: false };
         let part = self.budget_bytes / 4 / (ring.len().max(1) as u64);
         let cap = part.max(LEAST_CAP).min(self.most_unread_bytes);
         for (place, cursor) in ring.iter().enumerate().filter(|(_, cursor)| wanted(cursor)) {
@@ -117,7 +118,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         let now = Instant::now();
         let sweep = planner.plan(&mut ring, &bell, now);
-        assert_eq!((sweep.asked.len(), sweep.until), (200, None));
+        assert_eq!((sweep.asked.len(), sweep.is_sweep, sweep.until), (200, true, None));
         planner.done(&sweep, now);
         let between = planner.plan(&mut ring, &bell, now);
         assert_eq!((between.asked.as_slice(), between.until), (&[150][..], Some(now + SWEEP_EVERY)));

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -19,9 +20,10 @@ use crate::wire::fetch::Shared;
 use crate::wire::fetch::appetite::Appetite;
 use crate::wire::fetch::cursor::Cursor;
 use crate::wire::fetch::desk::Mail;
-use crate::wire::fetch::exchange::{Measure, fetch, frame_bytes};
+use crate::wire::fetch::exchange::{Measure, fetch, fetch_by_session, frame_bytes};
 use crate::wire::fetch::harvest::Harvest;
 use crate::wire::fetch::plan::{Plan, Planner};
+use crate::wire::fetch::session::Session;
 
 /// A shuttle without partitions closes its connection after this.
 const LINGER: Duration = Duration::from_secs(30);
@@ -44,6 +46,8 @@ pub(super) struct Shuttle {
     /// In the order in which they are asked for; who yielded something goes to the back.
     ring: VecDeque<Box<Cursor>>,
     connection: Option<Connection>,
+    session: Session,
+    rack: StrBytes,
     dialing: Pace,
     appetite: Appetite,
     planner: Planner,
@@ -61,6 +65,8 @@ impl Shuttle {
             inbox,
             ring: VecDeque::new(),
             connection: None,
+            session: Session::new(),
+            rack: shared.settings.rack.clone().map(StrBytes::from_string).unwrap_or_default(),
             dialing: Pace::new(Duration::from_millis(50), Duration::from_secs(2)),
             bell: Arc::default(),
             settling_until: Instant::now(),
@@ -79,6 +85,7 @@ impl Shuttle {
             if let Err(error) = self.trip().await {
                 debug!(broker = self.broker_id, %error, "fetch connection lost");
                 self.connection = None;
+                self.session.begin_anew();
                 // A path that was too slow for the last size gets a smaller one.
                 self.appetite = Self::appetite(&self.shared);
                 for cursor in self.ring.drain(..) {
@@ -104,12 +111,23 @@ impl Shuttle {
         while let Ok(cursor) = self.inbox.try_recv() {
             self.join(cursor);
         }
+        self.send_home();
         true
     }
 
     fn join(&mut self, cursor: Box<Cursor>) {
         self.ring.push_back(cursor);
         self.settling_until = Instant::now() + SETTLING;
+    }
+
+    /// Lets go of who has been here long enough, this broker being a follower of theirs.
+    fn send_home(&mut self) {
+        let now = Instant::now();
+        if self.ring.iter().any(|cursor| cursor.is_to_return(now)) {
+            let (home, staying): (VecDeque<_>, _) = self.ring.drain(..).partition(|cursor| cursor.is_to_return(now));
+            self.ring = staying;
+            home.into_iter().for_each(|cursor| self.shared.mail(Mail::Seeking(cursor)));
+        }
     }
 
     /// One fetch, or a rest while nothing can be fetched.
@@ -133,8 +151,13 @@ impl Shuttle {
             response_bytes: self.appetite.bytes(),
             partition_bytes: self.appetite.share_of(asked.len()),
             wait: self.wait(&plan),
+            rack: self.rack.clone(),
         };
-        let answers = fetch(connection, &asked, measure).await?;
+        let answers = if plan.is_sweep {
+            fetch_by_session(connection, &mut self.session, &asked, measure).await?
+        } else {
+            fetch(connection, &asked, measure).await?
+        };
         let throttle = answers.throttle.min(LONGEST_THROTTLE);
         self.planner.done(&plan, Instant::now());
         self.appetite.came(answers.record_bytes);

@@ -17,6 +17,8 @@ pub(super) enum Verdict {
     Astray(Error),
     /// The broker names another leader of a newer epoch (KIP-951): go there.
     Moved(i32, LeaderEpoch),
+    /// The leader sends us to a replica that is nearer (KIP-392).
+    Nearer(i32),
     /// The offset is outside the log, or the broker cannot tell where our epoch ended: ask for the log's ends.
     OutOfRange,
     /// The batch at `next` is damaged at the broker.
@@ -40,16 +42,14 @@ pub(super) fn verdict(who: &str, cursor: &Cursor, data: &PartitionData) -> Verdi
             return Verdict::Fatal(Error::new(ErrorKind::Truncated(end), sentence));
         }
         if redirected >= 0 && data.records.as_ref().is_none_or(|records| records.is_empty()) {
-            let sentence = format!(
-                "{what}: the brokers' replica.selector.class sends us to broker {redirected} although we name no rack; \
-                 twinlog reads from leaders only"
-            );
-            return Verdict::Fatal(Error::new(ErrorKind::Unsupported, sentence));
+            return Verdict::Nearer(redirected);
         }
         return Verdict::Good;
     }
     let Some(error) = error_of(data.error_code, what) else { return Verdict::Good };
     match ResponseError::try_from_code(data.error_code) {
+        // A follower may be behind; the leader knows.
+        Some(ResponseError::OffsetOutOfRange) if cursor.is_with_follower() => Verdict::Astray(error),
         Some(ResponseError::OffsetOutOfRange) => Verdict::OutOfRange,
         Some(ResponseError::CorruptMessage) => Verdict::Damaged(error),
         Some(ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch)
@@ -137,9 +137,15 @@ mod tests {
 
     #[test]
     fn an_empty_answer_that_sends_us_to_a_follower_is_never_taken_for_nothing() {
-        let Verdict::Fatal(error) = judged(PartitionData::default().with_preferred_read_replica(2.into())) else {
-            panic!("not told")
-        };
-        assert_eq!(error.kind, ErrorKind::Unsupported);
+        let redirected = PartitionData::default().with_preferred_read_replica(2.into());
+        assert!(matches!(judged(redirected), Verdict::Nearer(2)));
+    }
+
+    #[test]
+    fn an_offset_that_a_follower_does_not_have_is_asked_of_the_leader() {
+        let mut cursor = cursor();
+        cursor.follow(2, tokio::time::Instant::now());
+        let data = PartitionData::default().with_error_code(1);
+        assert!(matches!(verdict("paris", &cursor, &data), Verdict::Astray(_)));
     }
 }

@@ -38,11 +38,12 @@ const WRITTEN_FOR: Duration = Duration::from_secs(1);
 /// What the network may add to the time the broker itself may take for an answer.
 const NETWORK_MARGIN: Duration = Duration::from_secs(5);
 
-/// The way to one leader. It ends for good with its connection; the next writer opens another.
+/// The way to one leader. It ends for good when its connection is lost; the next writer opens another. Where brokers end
+/// sessions (KIP-368), a new connection takes over before that, while nothing is in flight.
 #[derive(Debug)]
 pub(super) struct Lane {
     /// Owned by the lane's task, so that the connection closes when the lane ends, whoever still holds the lane.
-    connection: Weak<Connection>,
+    connection: Mutex<Weak<Connection>>,
     outbox: Mutex<Outbox>,
     work: Notify,
     /// Learnt through this connection and by it alone, so that a silent broker holds up nobody else's opening.
@@ -77,14 +78,10 @@ impl Lane {
     /// # Errors
     /// `Unsupported` when the broker speaks no Produce version that carries today's batches.
     pub fn start(connection: Connection, shared: Arc<Shared>, scope: &TaskScope) -> Result<Arc<Self>> {
-        let version = connection.version(ApiKey::Produce)?;
-        if version < request::MIN_VERSION {
-            let message = format!("{}: brokers before 0.11 cannot be a target", shared.cluster.alias());
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        let version = produce_version(&connection)?;
         let connection = Arc::new(connection);
         let lane = Arc::new(Self {
-            connection: Arc::downgrade(&connection),
+            connection: Mutex::new(Arc::downgrade(&connection)),
             outbox: Mutex::new(Outbox::new(shared.settings.batches_in_flight_per_partition)),
             work: Notify::new(),
             limits: TopicLimits::default(),
@@ -106,7 +103,7 @@ impl Lane {
 
     /// The connection, while the lane lives.
     pub fn connection(&self) -> Option<Arc<Connection>> {
-        self.connection.upgrade().filter(|connection| !connection.is_closed())
+        self.held().upgrade().filter(|connection| !connection.is_closed())
     }
 
     /// Takes a place for a writer.
@@ -135,7 +132,11 @@ impl Lane {
     pub fn detached(in_flight_per_partition: usize) -> Arc<Self> {
         let outbox = Mutex::new(Outbox::new(in_flight_per_partition));
         let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE as usize));
-        Arc::new(Self { connection: Weak::new(), outbox, work, limits, opening, written: Mutex::default() })
+        Arc::new(Self { connection: Mutex::default(), outbox, work, limits, opening, written: Mutex::default() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Weak<Connection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
@@ -189,6 +190,16 @@ impl Drop for Place {
     }
 }
 
+/// The version of Produce that a connection carries.
+fn produce_version(connection: &Connection) -> Result<i16> {
+    let version = connection.version(ApiKey::Produce)?;
+    if version >= request::MIN_VERSION {
+        return Ok(version);
+    }
+    let message = format!("{}: brokers before 0.11 cannot be a target", connection.peer());
+    Err(Error::new(ErrorKind::Unsupported, message))
+}
+
 struct Task {
     lane: Arc<Lane>,
     connection: Arc<Connection>,
@@ -215,6 +226,16 @@ impl Task {
         self.lane.outbox().close(in_flight.into_iter().flat_map(|(.., sent)| sent), &ended);
     }
 
+    /// Another connection to the same broker takes over. Nothing is in flight, so that what the writers know of the log
+    /// and of each other stays true.
+    async fn renew(&mut self) -> Result<()> {
+        let connection = self.shared.cluster.dial(self.connection.broker_id()).await?;
+        self.version = produce_version(&connection)?;
+        self.connection = Arc::new(connection);
+        *self.lane.held() = Arc::downgrade(&self.connection);
+        Ok(())
+    }
+
     /// Works until the lane must end, and says why.
     async fn serve(&mut self, stopping: CancellationToken) -> Error {
         let mut vacant_since = None;
@@ -223,7 +244,11 @@ impl Task {
             let renew_at = self.connection.renew_at();
             let renewing = renew_at.is_some_and(|at| at <= Instant::now());
             if renewing && self.in_flight.is_empty() {
-                return Error::new(ErrorKind::Attach, "its authenticated session ends, a new connection takes over");
+                match stopping.run_until_cancelled(self.renew()).await {
+                    Some(Ok(())) => continue,
+                    Some(Err(error)) => return error,
+                    None => return Error::new(ErrorKind::Attach, "Twinlog is stopping"),
+                }
             }
             while !renewing && self.in_flight.len() < self.shared.settings.requests_in_flight.max(1) {
                 let sent = self.lane.outbox().gather(self.shared.settings.request_bytes_max);

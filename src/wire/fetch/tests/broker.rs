@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, sleep};
 use uuid::Uuid;
 
+use super::sessions::Sessions;
 use crate::batch::RawBatch;
 
 /// The one topic.
@@ -49,6 +50,7 @@ pub(super) struct World {
     pub(super) hang_ups: usize,
     /// Fetches by (broker, connection).
     pub(super) fetches: BTreeMap<(i32, usize), usize>,
+    pub(super) sessions: Sessions,
     pub(super) addresses: Vec<(i32, u16)>,
     pub(super) connections: usize,
 }
@@ -126,12 +128,20 @@ impl Brokers {
             ApiKey::Fetch => {
                 let request = FetchRequest::decode(&mut body, version).expect("a request");
                 *self.world().fetches.entry((id, from)).or_default() += 1;
+                let entered = self.world().sessions.enter(request);
+                let (request, session) = match entered {
+                    Ok(entered) => entered,
+                    Err(code) => {
+                        let refusal = FetchResponse::default().with_error_code(code).encode(to, version);
+                        return refusal.is_ok();
+                    }
+                };
                 let mut waited = 0;
                 loop {
                     let (response, is_due) = self.fetch(id, &request);
                     let Some(response) = response else { return false };
                     if is_due || waited >= request.max_wait_ms {
-                        break response.encode(to, version);
+                        break self.world().sessions.leave(session, response).encode(to, version);
                     }
                     sleep(Duration::from_millis(5)).await;
                     waited += 5;

@@ -1,6 +1,7 @@
 //! The shared fetch against brokers that obey the rules, and against what real ones do on bad days.
 
 mod broker;
+mod sessions;
 
 use tokio::time::timeout;
 
@@ -243,6 +244,7 @@ async fn a_thousand_partitions_share_one_connection_and_rarely_ask_while_idle() 
         "{} fetches in 2 s",
         fetches.values().sum::<usize>() - before
     );
+    assert_eq!(rig.brokers.world().sessions.named.last(), Some(&0), "nothing had changed");
     // One that wakes is seen although the others stay idle.
     {
         let mut world = rig.brokers.world();
@@ -251,6 +253,56 @@ async fn a_thousand_partitions_share_one_connection_and_rarely_ask_while_idle() 
         log.last_stable = 2;
     }
     assert_eq!(read(&mut readers[777], 1, 2).await, [1]);
+    drop(readers);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_a_session_every_partition_is_read_on() {
+    const PARTITIONS: i32 = 200;
+    let grow = |rig: &Rig, rest: i32, from: i64| {
+        let mut world = rig.brokers.world();
+        for (_, log) in world.logs.iter_mut().filter(|(partition, _)| **partition % 7 == rest) {
+            log.batches.push(batch(from..from + 1, 10));
+            log.last_stable = from + 1;
+        }
+    };
+    let rig = Rig::simple(2, world((0..PARTITIONS).map(|_| dense(1, 10)))).await;
+    let mut readers: Vec<_> = (0..PARTITIONS).map(|partition| (partition, rig.open(partition), 0)).collect();
+    for round in 0..5 {
+        for (partition, reader, next) in &mut readers {
+            let end = if *partition % 7 == round - 1 { *next + 1 } else { *next };
+            let end = end.max(1);
+            assert_eq!(read(reader, *next, end).await.len() as i64, end - *next, "{partition}, round {round}");
+            *next = end;
+        }
+        let mut world = rig.brokers.world();
+        match round {
+            0 => {}
+            1 => world.sessions.lose(),
+            2 => world.hang_ups = 1,
+            3 => {
+                world.sessions.are_full = true;
+                world.sessions.lose();
+            }
+            _ => {
+                world.sessions.are_full = false;
+                for (_, log) in world.logs.iter_mut().filter(|(partition, _)| **partition > 150) {
+                    (log.leader, log.epoch) = (2, 2);
+                }
+            }
+        }
+        drop(world);
+        // Who leaves is forgotten by the broker too.
+        readers.retain(|(partition, ..)| partition % 11 != round);
+        grow(&rig, round, 1);
+    }
+    for (partition, reader, next) in &mut readers {
+        let end = if *partition % 7 == 4 { *next + 1 } else { *next };
+        assert_eq!(read(reader, *next, end).await.len() as i64, end - *next, "{partition}, at the end");
+    }
+    // The first, the one after it hung up, and that to the other broker: a lost session costs none.
+    assert_eq!(rig.brokers.world().fetches.len(), 3, "connections that fetched");
     drop(readers);
     rig.stop().await;
 }
