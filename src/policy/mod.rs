@@ -4,6 +4,7 @@
 pub mod cut;
 pub mod group;
 pub mod hole;
+pub mod joining;
 pub mod lag;
 pub mod naming;
 pub mod plane;

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Source, Writer};
+use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Source, Writer};
 use crate::ledger::record::HaltRecord;
 use crate::ledger::{ControlKey, ControlRecord, Ledger, RouteMap};
 use crate::model::{
@@ -17,6 +17,7 @@ use crate::model::{
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::attach::Attached;
+use crate::replication::intake::{Intake, Taken};
 use crate::replication::monitor::RouteMonitor;
 use crate::replication::planes::Planes;
 use crate::replication::window::{InFlight, Landed, Sent, Window};
@@ -110,11 +111,12 @@ impl Replicator {
     async fn replicate(&self, attached: Attached, pace: &mut Pace) -> Ended {
         let reader = self.ends.source.open(self.route(), attached.position, attached.last_epoch);
         let mut writer = attached.writer;
+        let intake = Intake::new(reader, writer.joined_bytes_max());
         let one_in_flight = attached.level == ProtectionLevel::ProbeOnly;
         writer.limit_in_flight(one_in_flight);
         let mut flow = Flow {
             replicator: self,
-            reader,
+            intake,
             writer,
             map: attached.map,
             window: Window::default(),
@@ -191,10 +193,10 @@ impl Replicator {
     }
 }
 
-/// One attachment's stream of batches: reader → window → acks → map.
+/// One attachment's stream of batches: intake → window → acks → map.
 struct Flow<'a> {
     replicator: &'a Replicator,
-    reader: Box<dyn Reader>,
+    intake: Intake,
     writer: Box<dyn Writer>,
     map: RouteMap,
     window: Window,
@@ -215,6 +217,8 @@ struct Ready {
     owed: u64,
     /// Whether producer state outlives it.
     is_protected: bool,
+    /// Whether it was made of several source batches.
+    joined: bool,
 }
 
 impl Flow<'_> {
@@ -262,23 +266,27 @@ impl Flow<'_> {
                     Ok(sent) => self.sent(sent),
                     Err(error) => return error.into(),
                 },
-                read = self.reader.next(), if may_read => match read {
-                    Ok(batch) => self.read(batch),
+                read = self.intake.next(), if may_read => match read {
+                    Ok(taken) => self.read(taken),
                     Err(error) => return self.source_failed(error),
                 },
             }
         }
     }
 
-    fn read(&mut self, batch: Batch) {
+    fn read(&mut self, taken: Taken) {
+        let Taken { batch, parts } = taken;
+        if parts > 1 {
+            self.replicator.monitor.metrics.joined(parts.into());
+        }
         match &batch.payload {
-            Payload::Empty => self.window.push(InFlight { range: batch.range, sent: None, _permit: None }),
+            Payload::Empty => self.window.push(InFlight { range: batch.range, sent: None, joined: false, _permit: None }),
             Payload::Batches(encoded) => {
                 let is_protected = self.protects(encoded);
                 if !is_protected || unix_ms() >= self.guarded_until_ms {
                     self.protect(false);
                 }
-                self.ready = Some(Ready { owed: encoded.bytes.len() as u64, is_protected, batch });
+                self.ready = Some(Ready { owed: encoded.bytes.len() as u64, is_protected, joined: parts > 1, batch });
             }
         }
     }
@@ -307,21 +315,27 @@ impl Flow<'_> {
     }
 
     fn sent(&mut self, sent: Sent) {
-        let Ready { batch, .. } = self.ready.take().expect("only a ready batch is sent");
+        let Ready { batch, joined, .. } = self.ready.take().expect("only a ready batch is sent");
         self.expected = self.expected + i64::from(sent.batch.records);
         self.replicator.monitor.altered(self.writer.take_altered());
-        self.window.push(InFlight { range: batch.range, sent: Some(sent), _permit: batch.permit });
+        self.window.push(InFlight { range: batch.range, sent: Some(sent), joined, _permit: batch.permit });
     }
 
     /// The oldest batch came to an outcome: the map grows, or this attachment ends.
     fn landed(&mut self, landed: Landed) -> Result<(), Ended> {
-        let Landed { in_flight: InFlight { range, sent, .. }, base } = landed;
+        let Landed { in_flight: InFlight { range, sent, joined, .. }, base } = landed;
         let monitor = &self.replicator.monitor;
         let (Some(sent), Some(base)) = (sent, base) else {
             self.map.lock().expect("no panic while held").skip(range);
             return Ok(());
         };
-        let base = base?;
+        let base = match base {
+            // The topic takes less than it did when it was opened: attach learns how much.
+            Err(error) if joined && error.kind == ErrorKind::TooLarge => {
+                return Err(Ended::Failed(Error::new(ErrorKind::Attach, error.message)));
+            }
+            base => base?,
+        };
         if base != sent.expected {
             if base < sent.expected {
                 // Whether the target was cut and grew again, or held it before: from there on it is matched anew.
