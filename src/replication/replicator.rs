@@ -280,7 +280,9 @@ impl Flow<'_> {
             self.replicator.monitor.metrics.joined(parts.into());
         }
         match &batch.payload {
-            Payload::Empty => self.window.push(InFlight { range: batch.range, sent: None, joined: false, _permit: None }),
+            Payload::Empty => {
+                self.window.push(InFlight { range: batch.range, sent: None, joined: false, _permit: None })
+            }
             Payload::Batches(encoded) => {
                 let is_protected = self.protects(encoded);
                 if !is_protected || unix_ms() >= self.guarded_until_ms {
