@@ -32,6 +32,7 @@ mod processor;
 mod rights;
 mod rotation;
 mod start;
+mod tiny;
 mod tokens;
 mod topics;
 mod translation;

@@ -4,6 +4,7 @@ mod anchors;
 mod attach;
 mod decisions;
 mod flow;
+mod joining;
 mod planes;
 mod simulation;
 mod supervision;
