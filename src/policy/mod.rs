@@ -8,6 +8,7 @@ pub mod joining;
 pub mod lag;
 pub mod naming;
 pub mod plane;
+pub mod priority;
 pub mod resolution;
 pub mod selection;
 pub mod start;

@@ -182,7 +182,7 @@ mod tests {
             sizes
         };
         let sizes = batches(Some(1000)).await;
-        assert!(sizes.len() > 3 && sizes.len() < 20 && sizes.iter().all(|bytes| *bytes <= 1000), "{sizes:?}");
+        assert!((3..20).contains(&sizes.len()) && sizes.iter().all(|bytes| *bytes <= 1000), "{sizes:?}");
         assert_eq!(batches(None).await.len(), 100);
     }
 

@@ -14,6 +14,7 @@ use crate::model::{
     Batch, EncodedBatch, Halt, HaltReason, LinkName, Offset, PartitionState, Payload, ProducerIdentity,
     ProtectionLevel, Route,
 };
+use crate::policy::priority::Priorities;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::attach::Attached;
@@ -21,7 +22,7 @@ use crate::replication::intake::{Intake, Taken};
 use crate::replication::monitor::RouteMonitor;
 use crate::replication::planes::Planes;
 use crate::replication::window::{InFlight, Landed, Sent, Window};
-use crate::runtime::limit::ByteRate;
+use crate::runtime::limit::{ByteRate, Share, Toll};
 use crate::runtime::retry::Pace;
 
 /// Batches and empty ranges a replicator keeps unacknowledged; the writer's own bound on batches is lower.
@@ -55,6 +56,8 @@ pub struct Ends {
     pub producer_expiration: Duration,
     /// The link's rate limit.
     pub rate: ByteRate,
+    /// How topics share it.
+    pub priorities: Priorities,
     /// What retention loss does.
     pub retention_overtook: RetentionOvertook,
     /// True while the map cannot be made durable: nothing more is sent.
@@ -114,8 +117,10 @@ impl Replicator {
         let intake = Intake::new(reader, writer.joined_bytes_max());
         let one_in_flight = attached.level == ProtectionLevel::ProbeOnly;
         writer.limit_in_flight(one_in_flight);
+        let topic = &self.route().source.topic;
         let mut flow = Flow {
             replicator: self,
+            share: self.ends.rate.share(topic.as_str(), self.ends.priorities.weight(topic)),
             intake,
             writer,
             map: attached.map,
@@ -196,6 +201,8 @@ impl Replicator {
 /// One attachment's stream of batches: intake → window → acks → map.
 struct Flow<'a> {
     replicator: &'a Replicator,
+    /// The topic's share of the rate.
+    share: Share,
     intake: Intake,
     writer: Box<dyn Writer>,
     map: RouteMap,
@@ -213,8 +220,8 @@ struct Flow<'a> {
 
 struct Ready {
     batch: Batch,
-    /// Bytes the rate limit has not let pass yet.
-    owed: u64,
+    /// What the rate limit has not let pass yet.
+    toll: Toll,
     /// Whether producer state outlives it.
     is_protected: bool,
     /// Whether it was made of several source batches.
@@ -225,15 +232,14 @@ impl Flow<'_> {
     async fn run(&mut self, pace: &mut Pace) -> Ended {
         let ends = self.replicator.ends.clone();
         let mut map_stalled = ends.map_stalled.clone();
-        let mut nothing = 0;
         loop {
             let may_read = self.ready.is_none() && self.window.len() < WINDOW_MAX;
             let replicating = PartitionState::Replicating { level: self.level };
-            let (ready, owed) = match &mut self.ready {
-                Some(ready) => (Some(&ready.batch), &mut ready.owed),
-                None => (None, &mut nothing),
+            let (ready, toll) = match &mut self.ready {
+                Some(ready) => (Some(&ready.batch), Some(&mut ready.toll).filter(|toll| !toll.is_paid())),
+                None => (None, None),
             };
-            let unpaid = *owed > 0;
+            let unpaid = toll.is_some();
             let stalled = *map_stalled.borrow_and_update();
             let lease = ends.ledger.lease();
             let is_held = lease.valid();
@@ -259,7 +265,7 @@ impl Flow<'_> {
                 },
                 () = self.replicator.monitor.doubted.notified() => return self.doubted(),
                 () = changed(&mut map_stalled) => {}
-                () = ends.rate.pass(owed), if unpaid => {}
+                () = pay(toll), if unpaid => {}
                 () = lease.regained(), if !is_held => {}
                 () = lease.lapsed(), if may_send => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send => match sent {
@@ -288,7 +294,8 @@ impl Flow<'_> {
                 if !is_protected || unix_ms() >= self.guarded_until_ms {
                     self.protect(false);
                 }
-                self.ready = Some(Ready { owed: encoded.bytes.len() as u64, is_protected, joined: parts > 1, batch });
+                let toll = self.share.toll(encoded.bytes.len() as u64);
+                self.ready = Some(Ready { toll, is_protected, joined: parts > 1, batch });
             }
         }
     }
@@ -417,6 +424,14 @@ async fn changed(map_stalled: &mut watch::Receiver<bool>) {
 
 pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// Waits until the rate limit lets a batch pass; pending for ever without one. Cancel-safe.
+async fn pay(toll: Option<&mut Toll>) {
+    match toll {
+        Some(toll) => toll.pay().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Hands a ready batch to the writer; pending for ever without one. Cancel-safe, as the writer's `send` is.

@@ -25,6 +25,7 @@ mod group_verdicts;
 mod groups;
 mod halts;
 mod isolation;
+mod limit;
 mod member;
 mod neighbours;
 mod planes;
