@@ -13,6 +13,7 @@ use crate::link::{Link, LinkSettings, Order, absent};
 use crate::metadata::groups::GroupRules;
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
+use crate::policy::priority::Priorities;
 use crate::policy::selection::{InvalidPattern, Patterns, Selection};
 use crate::runtime::memory::MemoryBudget;
 use crate::runtime::tasks::TaskScope;
@@ -132,6 +133,7 @@ fn link_settings(name: &LinkName, config: &LinkConfig) -> Result<LinkSettings, I
         retention_overtook: config.retention_overtook,
         plane: config.plane,
         rate_limit_bytes: config.rate_limit_bytes,
+        priorities: Priorities::new(&config.priorities)?,
         topics_interval: config.intervals.topics,
         groups_interval: config.intervals.groups,
         flush_interval: config.intervals.flush,

@@ -12,7 +12,8 @@
 //!    map's end is matched with the source record by record.
 //! 4. [`wire::fetch`] reads record batches of many partitions per request, committed view, as they are stored. [`batch`]
 //!    looks at 61 header bytes; only what a broker would refuse (thinned by compaction, old formats, cut in the middle,
-//!    append-time stamps) is opened and repacked, every record byte kept.
+//!    append-time stamps) is opened and repacked, every record byte kept. And while a route is behind ([`policy::joining`]),
+//!    tiny batches are joined: a produce request takes one batch per partition.
 //! 5. [`wire::produce`] stamps the header with the link's one producer identity and a sequence that is a pure function of
 //!    the data, shifts the checksum (never recomputes it: the source's checksum reaches the target's check), and sends the
 //!    payload untouched. The target's broker appends it only if the log is where we think it is: **compare-and-append**.
@@ -53,8 +54,9 @@
 //! * **A log end above the high watermark can vanish, even by a clean election.** Attach waits until both are equal.
 //! * **An empty answer is no hole.** In a fetch of several partitions earlier ones can use up the response; a hole is
 //!   believed from offsets inside and between batches, or from an answer to one partition alone.
-//! * **Duplicate detection does not compare content.** All owners cut batches at the same bounds, and the last record's
-//!   content is held against an anchor at every start.
+//! * **Duplicate detection does not compare content.** But a sequence is a function of the record's place, so that the same
+//!   sequences are the same records whoever cuts them into batches (another cut is refused and leads to an attach); and the
+//!   last record's content is held against an anchor at every start.
 //! * **Kafka never compares a committed position with the one it replaces.** Whose a position is, is known only by what we
 //!   remember to have written, and what we may have written before a crash.
 //! * **Each position of a group expires on its own**; but a classic group that once had members loses all of them counted

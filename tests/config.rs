@@ -55,7 +55,7 @@ fn an_unknown_key_is_named_with_its_section_and_file() {
     assert_eq!(
         link_problems("topic = 1"),
         ["twinlog.toml: links.dr.topic: unknown key; known here: source, target, topics, exclude_topics, groups, \
-          exclude_groups, cut_lag_max, consistency, no_position, group_deletions, start, naming, plane, replication_factor, retention, exclude_configs, rate_limit, retention_overtook, \
+          exclude_groups, cut_lag_max, consistency, no_position, group_deletions, start, naming, plane, replication_factor, retention, exclude_configs, rate_limit, priorities, retention_overtook, \
           deletion_grace, intervals"]
     );
     let unknown = |text: &str| load(&format!("{text}{CLUSTERS}{LINK}"), &[]).unwrap_err();
@@ -111,6 +111,9 @@ fn a_wrong_type_is_named_without_its_value() {
             "links.dr.rate_limit: expected a size with its unit, such as \"16MiB\", found true or false",
         ),
         ("rate_limit = 0", "links.dr.rate_limit: must be at least 1.0 KiB"),
+        ("priorities = 10", "links.dr.priorities: expected a table of keys, found a number"),
+        ("priorities = { orders = 'high' }", "links.dr.priorities.orders: expected a whole number, found text"),
+        ("priorities = { orders = 0 }", "links.dr.priorities.orders: 0 is not within 1..=1000"),
         ("retention = 'forever'", "links.dr.retention: expected \"same\" or { at_least = \"7d\" }, found text"),
         ("retention = {}", "links.dr.retention.at_least: is required"),
         ("retention_overtook = 'skip'", "links.dr.retention_overtook: expected one of \"halt\", \"continue\""),

@@ -14,17 +14,18 @@ const PARTITIONS: i32 = 6;
 const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// One copy of one topic.
-struct Copied {
-    pid: u32,
+pub struct Copied {
+    pub pid: u32,
     /// Processor time from launch to the last record, and from the first to the last.
-    whole: Duration,
-    steady: Duration,
+    pub whole: Duration,
+    pub steady: Duration,
     /// From launch to the first record on the target, and from there to the last.
-    first: Duration,
-    wall: Duration,
+    pub first: Duration,
+    pub wall: Duration,
     /// Of the target's broker, from launch to the last record.
-    broker: Duration,
-    peak: u64,
+    pub broker: Duration,
+    /// Highest resident memory, bytes.
+    pub peak: u64,
 }
 
 /// Copies each topic with each program and prints both tables.
@@ -44,11 +45,11 @@ pub fn run(bench: &Bench) {
     let mut ratios =
         Table::new(&["topic", "plane", "CPU MM2 ÷ Twinlog whole", "steady", "throughput Twinlog ÷ MM2", "goal (CPU)"]);
     for name in &bench.options.codecs {
-        let (codec, goals) = match name.as_str() {
-            "none" => (Codec::None, ["≥ 12", "≥ 2"]),
-            "lz4" => (Codec::Lz4, ["≥ 25", "≥ 2"]),
-            "zstd" => (Codec::Zstd, ["≥ 25", "≥ 1.5"]),
-            other => panic!("BENCH_CODECS: {other:?} is none of none, lz4, zstd"),
+        let codec = codec(name);
+        let goals = match codec {
+            Codec::None => ["≥ 12", "≥ 2"],
+            Codec::Zstd => ["≥ 25", "≥ 1.5"],
+            _ => ["≥ 25", "≥ 2"],
         };
         let topic = format!("copy-{name}");
         let filled = Payload::new(codec).fill(&bench.source, &topic, PARTITIONS, bench.options.records);
@@ -109,15 +110,25 @@ pub fn run(bench: &Bench) {
     }
 }
 
+/// A codec by the name it has in `BENCH_CODECS`.
+pub fn codec(name: &str) -> Codec {
+    match name {
+        "none" => Codec::None,
+        "lz4" => Codec::Lz4,
+        "zstd" => Codec::Zstd,
+        other => panic!("BENCH_CODECS: {other:?} is none of none, lz4, zstd"),
+    }
+}
+
 /// Starts a program on a topic, watches the copy until it is complete, and holds Twinlog's against the original.
-fn copy(bench: &Bench, program: Program, topic: &str, codec: &str, filled: Filled, round: usize) -> Copied {
+pub fn copy(bench: &Bench, program: Program, topic: &str, codec: &str, filled: Filled, round: usize) -> Copied {
     let broker = bench.target.only().pid().expect("the broker runs");
     let (launched, broker_before) = (Instant::now(), usage::cpu(broker));
     let mirror = Mirror::start(program, bench, topic, codec);
     let (pid, client) = (mirror.pid(), bench.target.client());
     let mut first = None;
     loop {
-        let copied = ends::total(client, &mirror.copy, PARTITIONS);
+        let copied = ends::total(client, &mirror.copy, filled.partitions);
         let (now, cpu) = (Instant::now(), usage::cpu(pid));
         if copied > 0 && first.is_none() {
             first = Some((now, cpu));

@@ -16,6 +16,7 @@ mod start;
 mod summary;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+mod tiny;
 mod usage;
 
 use options::Options;
@@ -28,9 +29,10 @@ const BROKER_JVM: &[&str] = &["-Xms1G", "-Xmx1G", "-XX:+UseSerialGC", "-XX:Tiere
 type Scenario = (&'static str, fn(&Bench));
 
 /// What can be measured, in the order of running: latency first, while the disks have nothing to write out.
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     ("latency", latency::run),
     ("copy", copy::run),
+    ("tiny", tiny::run),
     ("start", start::run),
     ("idle", idle::run),
     ("memory", memory::run),

@@ -11,6 +11,8 @@ use super::support::record::Record;
 
 /// Records in one batch: what 128 KiB of `batch.size` hold.
 pub const BATCH_RECORDS: u64 = 140;
+/// Bytes of an order's value, if nothing else is wanted.
+const VALUE_BYTES: usize = 860;
 /// Different batches; a codec never sees further than one of them.
 const TEMPLATES: u64 = 48;
 /// Where a batch's header keeps its checksum, what it covers, and the base and greatest timestamp.
@@ -24,6 +26,8 @@ const MAX_TIMESTAMP: usize = 35;
 pub struct Filled {
     /// Records.
     pub records: u64,
+    /// Partitions they are in, the same number in each.
+    pub partitions: i32,
     /// Bytes of batches before compression, headers included: what a GiB in the tables is made of.
     pub plain_bytes: u64,
     /// Bytes of batches as stored.
@@ -53,7 +57,14 @@ impl Payload {
 
     /// The same with so many records per batch.
     pub fn of(codec: Codec, batch_records: u64) -> Payload {
-        let records = |n: u64| (n * batch_records..(n + 1) * batch_records).map(order).collect::<Vec<_>>();
+        Payload::sized(codec, batch_records, VALUE_BYTES)
+    }
+
+    /// The same with values of about so many bytes, at least 57.
+    pub fn sized(codec: Codec, batch_records: u64, value_bytes: usize) -> Payload {
+        let records = |n: u64| -> Vec<_> {
+            (n * batch_records..(n + 1) * batch_records).map(|id| order(id, value_bytes)).collect()
+        };
         let batches: Vec<_> = (0..TEMPLATES).map(|n| Batch::of(records(n), codec).encode()).collect();
         let plain: u64 = (0..TEMPLATES).map(|n| Batch::of(records(n), Codec::None).encode().len() as u64).sum();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_millis() as i64;
@@ -84,7 +95,7 @@ impl Payload {
         let batches = per_partition * partitions as u64;
         let stored: u64 = self.batches.iter().map(|b| b.len() as u64).sum::<u64>() / TEMPLATES;
         let plain_bytes = batches * self.plain_bytes;
-        Filled { records: batches * self.batch_records, plain_bytes, stored_bytes: batches * stored }
+        Filled { records: batches * self.batch_records, partitions, plain_bytes, stored_bytes: batches * stored }
     }
 
     /// Writes these batches to every partition.
@@ -107,15 +118,16 @@ impl Payload {
     }
 }
 
-/// An order of about 930 bytes: names repeat, numbers do not (lz4 halves it, zstd makes a third of it).
-fn order(id: u64) -> Record {
+/// An order of about 70 bytes more than its value: names repeat, numbers do not (lz4 halves 930 bytes, zstd makes a third
+/// of them).
+fn order(id: u64, value_bytes: usize) -> Record {
     let mut state = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     };
     let mut value = format!(r#"{{"id":{id},"customer":"{:08x}","state":"paid","items":["#, next());
-    while value.len() < 860 {
+    while value.len() < value_bytes {
         let (sku, token, count, price) = (next(), next() << 31 | next(), next() % 9 + 1, next() % 9999);
         value += &format!(r#"{{"sku":"{sku:08x}","count":{count},"price":{price},"lot":"{token:015x}"}},"#);
     }

@@ -114,6 +114,11 @@ impl BatchBuilder {
         self.section.extend_from_slice(body);
     }
 
+    /// Bytes of the batch so far, header included, before compression.
+    pub(super) fn plain_bytes(&self) -> usize {
+        HEADER_BYTES + self.section.len()
+    }
+
     /// Writes what stands in front of a record's body.
     fn frame(&mut self, offset: Offset, timestamp_ms: i64, attributes: i8, body_bytes: usize) {
         assert!(offset >= self.next_offset, "record {offset} comes behind {}", self.next_offset);

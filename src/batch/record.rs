@@ -82,15 +82,15 @@ fn read(batch: &RawBatch) -> Result<Vec<Record>, Flaw> {
     };
     // The count is the header's word; seven bytes are the smallest record.
     let mut records = Vec::with_capacity((batch.header.count as usize).min(section.len() / 7));
-    for view in Views::new(&batch.header, &section) {
-        let view = view?;
+    for record in Frames::new(&batch.header, &section).with_bodies() {
+        let (frame, body) = record?;
         records.push(Record {
-            offset: Offset(batch.header.base_offset + i64::from(view.offset_delta)),
-            timestamp_ms: view.timestamp_ms,
-            key: view.key.map(|key| section.slice_ref(key)),
-            value: view.value.map(|value| section.slice_ref(value)),
-            headers: section.slice_ref(view.headers),
-            attributes: view.attributes,
+            offset: Offset(batch.header.base_offset + i64::from(frame.offset_delta)),
+            timestamp_ms: frame.timestamp_ms,
+            key: body.key.map(|key| section.slice_ref(key)),
+            value: body.value.map(|value| section.slice_ref(value)),
+            headers: section.slice_ref(body.headers),
+            attributes: frame.attributes,
         });
     }
     Ok(records)
@@ -112,42 +112,27 @@ pub(super) fn open(batch: &RawBatch) -> Result<Cow<'_, [u8]>, Flaw> {
     })
 }
 
-/// A record where it lies in an uncompressed section.
+/// A record where it lies in an uncompressed section, its body unread.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct View<'a> {
+pub(super) struct Frame<'a> {
     pub(super) attributes: i8,
     pub(super) timestamp_ms: i64,
     pub(super) offset_delta: i32,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) headers: &'a [u8],
     /// Key, value and headers with their lengths: what is moved as it is when a record gets other deltas.
     pub(super) body: &'a [u8],
 }
 
-/// Iterates the records of an uncompressed section; ends after the first flaw.
-pub(super) struct Views<'a> {
-    header: &'a Header,
-    cursor: Cursor<'a>,
-    index: usize,
-    next_delta: i64,
-    done: bool,
+/// A record's body, read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Body<'a> {
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: &'a [u8],
 }
 
-impl<'a> Views<'a> {
-    pub(super) fn new(header: &'a Header, section: &'a [u8]) -> Self {
-        Self { header, cursor: Cursor::new(section), index: 0, next_delta: 0, done: false }
-    }
-
-    fn view(&mut self) -> Result<View<'a>, &'static str> {
-        let length = self.cursor.varint().ok_or("its length is cut or broken")?;
-        let length = usize::try_from(length).map_err(|_| "its length is negative")?;
-        let bytes = self.cursor.take(length).ok_or("it runs past the end of the batch")?;
+impl<'a> Body<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let mut cursor = Cursor::new(bytes);
-        let attributes = cursor.u8().ok_or("it has no attributes")? as i8;
-        let timestamp_delta = cursor.varlong().ok_or("its timestamp is cut or broken")?;
-        let offset_delta = cursor.varint().ok_or("its offset is cut or broken")?;
-        let body = &bytes[cursor.position()..];
         let key = cursor.nullable().ok_or("its key runs past its end")?;
         let value = cursor.nullable().ok_or("its value runs past its end")?;
         let headers = &bytes[cursor.position()..];
@@ -156,9 +141,49 @@ impl<'a> Views<'a> {
             cursor.nullable().flatten().ok_or("a header name runs past its end or is null")?;
             cursor.nullable().ok_or("a header value runs past its end")?;
         }
-        if cursor.left() > 0 {
-            return Err("bytes are left behind its last header");
+        match cursor.left() {
+            0 => Ok(Self { key, value, headers }),
+            _ => Err("bytes are left behind its last header"),
         }
+    }
+}
+
+/// Iterates the records of an uncompressed section without reading their bodies; ends after the first flaw.
+pub(super) struct Frames<'a> {
+    header: &'a Header,
+    cursor: Cursor<'a>,
+    index: usize,
+    next_delta: i64,
+    done: bool,
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new(header: &'a Header, section: &'a [u8]) -> Self {
+        Self { header, cursor: Cursor::new(section), index: 0, next_delta: 0, done: false }
+    }
+
+    /// The same with the bodies read.
+    pub(super) fn with_bodies(self) -> impl Iterator<Item = Result<(Frame<'a>, Body<'a>), Flaw>> {
+        let mut failed = false;
+        self.enumerate().map_while(move |(index, frame)| {
+            let read = |frame: Frame<'a>| match Body::read(frame.body) {
+                Ok(body) => Ok((frame, body)),
+                Err(what) => Err(Flaw::Record { index, what }),
+            };
+            let both = (!failed).then(|| frame.and_then(read))?;
+            failed = both.is_err();
+            Some(both)
+        })
+    }
+
+    fn frame(&mut self) -> Result<Frame<'a>, &'static str> {
+        let length = self.cursor.varint().ok_or("its length is cut or broken")?;
+        let length = usize::try_from(length).map_err(|_| "its length is negative")?;
+        let bytes = self.cursor.take(length).ok_or("it runs past the end of the batch")?;
+        let mut cursor = Cursor::new(bytes);
+        let attributes = cursor.u8().ok_or("it has no attributes")? as i8;
+        let timestamp_delta = cursor.varlong().ok_or("its timestamp is cut or broken")?;
+        let offset_delta = cursor.varint().ok_or("its offset is cut or broken")?;
         if i64::from(offset_delta) < self.next_delta || offset_delta > self.header.last_offset_delta {
             return Err("its offset does not ascend within the batch");
         }
@@ -168,12 +193,12 @@ impl<'a> Views<'a> {
             // Java wraps when it takes the difference, so wrapping gives the producer's time back.
             false => self.header.base_timestamp.wrapping_add(timestamp_delta),
         };
-        Ok(View { attributes, timestamp_ms, offset_delta, key, value, headers, body })
+        Ok(Frame { attributes, timestamp_ms, offset_delta, body: &bytes[cursor.position()..] })
     }
 }
 
-impl<'a> Iterator for Views<'a> {
-    type Item = Result<View<'a>, Flaw>;
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, Flaw>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
@@ -183,10 +208,10 @@ impl<'a> Iterator for Views<'a> {
             self.done = true;
             return (self.cursor.left() > 0).then(|| Err(Flaw::Trailing(self.cursor.left())));
         }
-        let view = self.view().map_err(|what| Flaw::Record { index: self.index, what });
+        let frame = self.frame().map_err(|what| Flaw::Record { index: self.index, what });
         self.index += 1;
-        self.done = view.is_err();
-        Some(view)
+        self.done = frame.is_err();
+        Some(frame)
     }
 }
 

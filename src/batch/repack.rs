@@ -1,6 +1,6 @@
 //! Batches that must be opened: what survives is encoded again, dense, every record byte kept.
 
-use crate::batch::record::{View, Views, open};
+use crate::batch::record::{Frame, Frames, open};
 use crate::batch::{BatchBuilder, Codec, Flaw, Malformed, RawBatch, Record};
 use crate::model::{EncodedBatch, LeaderEpoch, Offset, OffsetRange, Run};
 
@@ -15,11 +15,11 @@ pub fn repack(batch: &RawBatch, keep: OffsetRange) -> Result<Option<EncodedBatch
         let section = open(batch)?;
         let base = Offset(batch.header.base_offset);
         let mut survivors = Survivors::new(batch.header.attributes.codec_or_flaw()?);
-        for view in Views::new(&batch.header, &section) {
-            let view = view?;
-            let offset = base + view.offset_delta.into();
+        for record in Frames::new(&batch.header, &section).with_bodies() {
+            let (frame, _) = record?;
+            let offset = base + frame.offset_delta.into();
             if keep.contains(offset) {
-                survivors.push(offset, &view);
+                survivors.push(offset, &frame);
             }
         }
         Ok(survivors.finish(LeaderEpoch(batch.header.leader_epoch)))
@@ -28,6 +28,7 @@ pub fn repack(batch: &RawBatch, keep: OffsetRange) -> Result<Option<EncodedBatch
 }
 
 /// Collects records into a dense batch and remembers where they were.
+#[derive(Debug)]
 pub(super) struct Survivors {
     builder: BatchBuilder,
     runs: Vec<Run>,
@@ -39,8 +40,8 @@ impl Survivors {
         Self { builder: BatchBuilder::new(Offset(0)).codec(codec), runs: Vec::new(), records: 0 }
     }
 
-    pub(super) fn push(&mut self, source: Offset, view: &View<'_>) {
-        self.builder.push_body(Offset(self.records.into()), view.timestamp_ms, view.attributes, view.body);
+    pub(super) fn push(&mut self, source: Offset, frame: &Frame<'_>) {
+        self.builder.push_body(Offset(self.records.into()), frame.timestamp_ms, frame.attributes, frame.body);
         self.survived(source);
     }
 
@@ -56,6 +57,11 @@ impl Survivors {
             Some(run) if run.start + run.length.into() == source => run.length += 1,
             _ => self.runs.push(Run { start: source, length: 1 }),
         }
+    }
+
+    /// Bytes of the batch before compression.
+    pub(super) fn plain_bytes(&self) -> usize {
+        self.builder.plain_bytes()
     }
 
     pub(super) fn finish(self, leader_epoch: LeaderEpoch) -> Option<EncodedBatch> {
@@ -86,10 +92,10 @@ pub fn split_in_two(batch: &EncodedBatch) -> Result<Option<(EncodedBatch, Encode
         let mut sources = batch.runs.iter().flat_map(|run| (0..run.length).map(|n| run.start + n.into()));
         let mut halves = [Survivors::new(codec), Survivors::new(codec)];
         let middle = batch.records as usize / 2;
-        for (index, view) in Views::new(&opened.header, &section).enumerate() {
-            let view = view?;
+        for (index, record) in Frames::new(&opened.header, &section).with_bodies().enumerate() {
+            let (frame, _) = record?;
             let source = sources.next().expect("the runs of an encoded batch add up to its records");
-            halves[usize::from(index >= middle)].push(source, &view);
+            halves[usize::from(index >= middle)].push(source, &frame);
         }
         let [first, second] = halves.map(|half| half.finish(batch.leader_epoch));
         Ok(first.zip(second))

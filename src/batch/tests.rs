@@ -59,8 +59,12 @@ pub(super) struct Stored {
 
 /// Batches with or without holes, with any codec, flag and time type.
 fn stored_at(base: i64, holes: bool) -> impl Strategy<Value = Stored> {
+    stored_with(base, holes, 0..ALL.len())
+}
+
+fn stored_with(base: i64, holes: bool, codec: impl Strategy<Value = usize>) -> impl Strategy<Value = Stored> {
     let gap = if holes { 0..3_i64 } else { 0..1 };
-    let flags = (0..ALL.len(), any::<bool>(), proptest::option::of(timestamp()), proptest::option::of(timestamp()));
+    let flags = (codec, any::<bool>(), proptest::option::of(timestamp()), proptest::option::of(timestamp()));
     (vec((record(), gap.clone()), 1..12), gap, flags).prop_map(move |(mut given, trailing, flags)| {
         let (codec, transactional, append_time, horizon) = flags;
         let mut builder = BatchBuilder::new(Offset(base)).codec(ALL[codec]).leader_epoch(LeaderEpoch(7));
@@ -257,6 +261,43 @@ proptest! {
     }
 
     #[test]
+    fn joined_batches_hold_the_records_of_all_of_them_and_no_more_bytes_than_they_may(
+        pieces in (0..ALL.len()).prop_flat_map(|codec| vec((stored_with(0, true, Just(codec)), 0..3_i64), 1..8)),
+        most in prop_oneof![Just(usize::MAX), HEADER_BYTES..4000],
+    ) {
+        let (mut parts, mut content, mut next) = (Vec::new(), Vec::new(), Offset(40));
+        for (stored, gap) in pieces {
+            let batch = stored.batch.placed(next + gap, LeaderEpoch(2));
+            let base = batch.header.base_offset;
+            content.push(stored.records.into_iter().map(|r| Record { offset: r.offset + base, ..r }).collect::<Vec<_>>());
+            next = batch.header.next_offset();
+            // As a source hands them over.
+            parts.push(match classify(&batch.header) {
+                Handling::Pass => pass(&batch),
+                _ => repack(&batch, everything()).unwrap().unwrap(),
+            });
+        }
+        let mut join = Join::begin(parts[0].clone(), most).unwrap();
+        let taken = 1 + parts[1..].iter().take_while(|part| join.take(part).unwrap()).count();
+        prop_assert_eq!(join.parts() as usize, taken);
+        let whole = join.finish();
+        prop_assert!(most < usize::MAX || taken == parts.len(), "there was room for all");
+        let expected = content[..taken].concat();
+        prop_assert_eq!(&survivors(&whole), &expected);
+        if taken == 1 {
+            prop_assert_eq!(&whole.bytes, &parts[0].bytes);
+        } else {
+            let latest = expected.iter().map(|record| record.timestamp_ms).fold(-1, i64::max);
+            prop_assert_eq!((whole.max_timestamp_ms, whole.leader_epoch), (latest, LeaderEpoch(2)));
+            let sent = assert_acceptable(&whole, 5);
+            prop_assert!(verify_crc(&sent));
+            let codec = sent.header.attributes.codec().unwrap();
+            prop_assert_eq!(codec, RawBatch::parse(parts[0].bytes.clone()).unwrap().header.attributes.codec().unwrap());
+            prop_assert!(codec != Codec::None || whole.bytes.len() <= most);
+        }
+    }
+
+    #[test]
     fn the_hash_tells_apart_what_differs_and_ignores_the_place(one in record(), other in record(), at: u32) {
         let moved = Record { offset: Offset(at.into()), ..one.clone() };
         prop_assert_eq!(content_hash(&one), content_hash(&moved));
@@ -294,7 +335,13 @@ fn open_everything(section: Bytes) {
             Ok(Piece::Batch(batch)) => {
                 let _ = (verify_crc(&batch), marker(&batch), records(&batch));
                 match classify(&batch.header) {
-                    Handling::Pass => drop(split_in_two(&pass(&batch))),
+                    Handling::Pass => {
+                        let batch = pass(&batch);
+                        drop(split_in_two(&batch));
+                        if let Some(mut join) = Join::begin(batch.clone(), 1 << 20) {
+                            drop((join.take(&batch), join.finish()));
+                        }
+                    }
                     Handling::Open(_) | Handling::Skip => drop(repack(&batch, everything())),
                 }
             }
@@ -312,6 +359,36 @@ fn null_and_empty_hash_differently_and_hashes_never_change() {
     assert_ne!(content_hash(&null), content_hash(&empty));
     let order = Record::new(Offset(9), 1_700_000_000_000, bytes("order-1"), bytes("{}"));
     assert_eq!(content_hash(&order), 2_878_134_664_081_692_684, "stored in ledgers: a change orphans every anchor");
+}
+
+#[test]
+fn what_does_not_go_together_or_is_damaged_is_not_joined_and_changes_nothing() {
+    let batch = |at, codec, epoch| {
+        let mut builder = BatchBuilder::new(Offset(at)).codec(codec).leader_epoch(LeaderEpoch(epoch));
+        builder.push(&Record::new(Offset(at), 7, None, Some(vec![b'x'; 100].into())));
+        pass(&builder.build())
+    };
+    let damaged = |of: EncodedBatch| {
+        let mut bytes = of.bytes.to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        EncodedBatch { bytes: bytes.into(), ..of }
+    };
+    for codec in ALL {
+        let mut join = Join::begin(batch(5, codec, 1), 10_000).unwrap();
+        assert_eq!(join.take(&batch(6, codec, 1)), Ok(true));
+        let other = if codec == Codec::None { Codec::Lz4 } else { Codec::None };
+        assert_eq!(join.take(&batch(7, other, 1)), Ok(false), "{codec} and {other}");
+        assert_eq!(join.take(&batch(7, codec, 2)), Ok(false), "of another epoch");
+        assert!(join.take(&damaged(batch(7, codec, 1))).is_err());
+        assert_eq!(join.take(&batch(9, codec, 1)), Ok(true));
+        let whole = join.finish();
+        assert_eq!(survivors(&whole).iter().map(|record| record.offset.0).collect::<Vec<_>>(), [5, 6, 9]);
+
+        let first = damaged(batch(5, codec, 1));
+        let mut join = Join::begin(first.clone(), 10_000).unwrap();
+        assert!(join.take(&batch(6, codec, 1)).is_err());
+        assert_eq!((join.parts(), join.finish().bytes), (1, first.bytes), "the target's own check shall name it");
+    }
 }
 
 #[test]

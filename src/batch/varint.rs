@@ -98,6 +98,9 @@ pub(super) fn put_nullable(into: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
+/// Most bytes that [`put`] appends.
+pub(super) const LONGEST: usize = 10;
+
 /// How many bytes [`put`] appends.
 pub(super) fn size(value: i64) -> usize {
     let bits = (value << 1 ^ value >> 63) as u64;

@@ -1,6 +1,6 @@
 //! `twinlog status`: links and partitions as text for people.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::table::{Table, bytes, grouped, known, seconds};
@@ -26,7 +26,10 @@ fn render_link(link: &LinkReport, before: Option<(&LinkReport, Duration)>) -> St
     if let Some((before, ago)) = before {
         text.push_str(&format!("  copying: {}\n", throughput(before, link, ago)));
     }
-    let limit = link.rate_limit_bytes.map_or_else(|| "none".to_owned(), |rate| format!("{}/s", bytes(rate)));
+    let limit = match link.rate_limit_bytes {
+        Some(rate) => format!("{}/s{}", bytes(rate), shares(&link.priorities)),
+        None => "none".to_owned(),
+    };
     let memory = (bytes(link.memory_used_bytes), bytes(link.memory_budget_bytes));
     text.push_str(&format!("  limit: {limit}; memory: {} of {}\n", memory.0, memory.1));
     text.push_str(&groups(&link.groups));
@@ -42,6 +45,15 @@ fn render_link(link: &LinkReport, before: Option<(&LinkReport, Duration)>) -> St
         text.extend(table.lines().map(|line| format!("  {line}\n")));
     }
     text
+}
+
+/// Who gets more of the limit than others.
+fn shares(priorities: &BTreeMap<String, u32>) -> String {
+    if priorities.is_empty() {
+        return String::new();
+    }
+    let weights: Vec<_> = priorities.iter().map(|(pattern, weight)| format!("{pattern} × {weight}")).collect();
+    format!(" ({})", weights.join(", "))
 }
 
 fn groups(groups: &GroupsReport) -> String {

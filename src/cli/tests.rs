@@ -144,7 +144,7 @@ fn watching_shows_throughput_across_a_restart_of_the_daemon() {
     (now.partitions[1].records, now.partitions[1].bytes) = (600, 0);
     let shown = render(&[now.clone()], Some((&before, Duration::from_secs(2))));
     assert!(shown.contains("\n  copying: 10,300 records/s, 2.0 MiB/s\n"), "{shown}");
-    assert!(shown.contains("\n  limit: 50.0 MiB/s; "), "{shown}");
+    assert!(shown.contains("\n  limit: 50.0 MiB/s (payments × 10); "), "{shown}");
     now.partitions.clear();
     let shown = render(&[now], None);
     assert!(shown.contains("\n  no partitions\n  lag: 0 records\n") && !shown.contains("PARTITION"), "{shown}");

@@ -51,6 +51,8 @@ pub struct LinkConfig {
     pub exclude_configs: Vec<String>,
     /// Bytes per second of record batches, over all partitions; a `limit` verb overrides it durably.
     pub rate_limit_bytes: Option<u64>,
+    /// Weights by topic pattern, with which topics share the rate while it is limited; 1 for all others.
+    pub priorities: BTreeMap<String, u32>,
     /// What to do when the source removed records before they were copied.
     pub retention_overtook: RetentionOvertook,
     /// How long the source must deny a topic, by name, before its deletion is believed and reported.
@@ -111,6 +113,7 @@ impl LinkConfig {
             retention: retention(&mut section).unwrap_or_default(),
             exclude_configs: patterns(&mut section, "exclude_configs").unwrap_or_default(),
             rate_limit_bytes: section.bytes("rate_limit", 1024),
+            priorities: priorities(&mut section).unwrap_or_default(),
             retention_overtook: section
                 .choice(
                     "retention_overtook",
@@ -149,16 +152,29 @@ fn cluster(section: &mut Section<'_>, key: &'static str, aliases: &BTreeSet<Stri
 /// Patterns that compile on their own (`a)|(?:b` would only compile between anchors, and undo them).
 fn patterns(section: &mut Section<'_>, key: &'static str) -> Option<Vec<String>> {
     let patterns = section.texts(key)?;
-    for pattern in &patterns {
-        // The bound keeps a pattern such as `(a{1000}){1000}` from taking the memory budget.
-        if let Err(error) = RegexBuilder::new(pattern).size_limit(1 << 20).build() {
-            // The last line says what is wrong; those before it draw the expression.
-            let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            section.refuse(key, format!("{pattern:?} is not a regular expression: {reason}"));
-        }
+    for reason in patterns.iter().filter_map(|pattern| not_a_pattern(pattern)) {
+        section.refuse(key, reason);
     }
     Some(patterns)
+}
+
+/// Why a text is no pattern.
+fn not_a_pattern(text: &str) -> Option<String> {
+    // The bound keeps a pattern such as `(a{1000}){1000}` from taking the memory budget.
+    let error = RegexBuilder::new(text).size_limit(1 << 20).build().err()?.to_string();
+    // The last line says what is wrong; those before it draw the expression.
+    let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    Some(format!("{text:?} is not a regular expression: {reason}"))
+}
+
+fn priorities(section: &mut Section<'_>) -> Option<BTreeMap<String, u32>> {
+    section.read("priorities", |section, value| {
+        let weights = section.inner("priorities", value).into_integers(1..=1000);
+        match weights.keys().find_map(|pattern| not_a_pattern(pattern)) {
+            Some(reason) => Err(reason),
+            None => Ok(weights.into_iter().map(|(pattern, weight)| (pattern, weight as u32)).collect()),
+        }
+    })
 }
 
 fn start(section: &mut Section<'_>) -> Option<Start> {

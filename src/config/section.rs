@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -184,11 +185,7 @@ impl<'a> Section<'a> {
                 }
                 other => return Err(expected("a whole number", other)),
             };
-            if within.contains(&number) {
-                Ok(number)
-            } else {
-                Err(format!("{number} is not within {}..={}", within.start(), within.end()))
-            }
+            contained(number, &within)
         })
     }
 
@@ -277,6 +274,22 @@ impl<'a> Section<'a> {
         texts
     }
 
+    /// Every key with its number, of a table whose keys the operator chose.
+    pub(super) fn into_integers(self, within: RangeInclusive<i64>) -> BTreeMap<String, i64> {
+        let mut numbers = BTreeMap::new();
+        for (key, value) in self.given {
+            let number = match value.kind {
+                ValueKind::I64(number) => contained(number, &within),
+                other => Err(expected("a whole number", &other)),
+            };
+            match number {
+                Ok(number) => drop(numbers.insert(key, number)),
+                Err(message) => self.loading.refuse(&format!("{}.{key}", self.path), message),
+            }
+        }
+        numbers
+    }
+
     /// Which one of two keys that exclude each other is given; `None` for neither or both.
     pub(super) fn either(&mut self, one: &'static str, other: &'static str) -> Option<&'static str> {
         self.know(one);
@@ -299,6 +312,14 @@ impl<'a> Section<'a> {
             let place = self.place(&dotted, value);
             self.loading.refuse_at(place, &dotted, format!("unknown key; known here: {}", self.known.join(", ")));
         }
+    }
+}
+
+fn contained<N: PartialOrd + fmt::Display>(number: N, within: &RangeInclusive<N>) -> Result<N, String> {
+    if within.contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("{number} is not within {}..={}", within.start(), within.end()))
     }
 }
 

@@ -25,6 +25,8 @@ pub trait Reader: Send {
     /// The next batch. The first starts exactly at `from`; each next one starts where the last ended. Waits while there
     /// is nothing; cancel-safe. After an error the reader is spent.
     async fn next(&mut self) -> Result<Batch>;
+    /// How many batches (empty ranges included) [`next`](Self::next) would answer now without waiting.
+    fn waiting(&self) -> usize;
 }
 
 /// A cluster that can be written by compare-and-append.
@@ -66,6 +68,11 @@ pub trait Writer: Send {
     /// many as the writer is set up for. Takes effect with the next batch; a writer that never has more than one in
     /// flight has nothing to do. Whatever is set, one is in flight until the first ack after opening.
     fn limit_in_flight(&mut self, _to_one: bool) {}
+    /// Most bytes of a batch joined from tiny ones, so that the target takes it whole; `None` when that is not known, or
+    /// nothing is gained because batches are opened anyway.
+    fn joined_bytes_max(&self) -> Option<usize> {
+        None
+    }
     /// How many records accepted since the last call were given another timestamp, because the plane cannot carry theirs.
     fn take_altered(&mut self) -> u64 {
         0

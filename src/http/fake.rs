@@ -109,6 +109,7 @@ pub(crate) fn report() -> LinkReport {
         target: "lyon (b2)".into(),
         state: "running".into(),
         rate_limit_bytes: None,
+        priorities: [("payments".to_owned(), 10)].into(),
         memory_used_bytes: 1 << 20,
         memory_budget_bytes: 16 << 20,
         problems: vec!["topic audit cannot be created: the target refuses 3 replicas; set replication_factor".into()],

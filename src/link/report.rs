@@ -21,6 +21,8 @@ pub struct LinkReport {
     pub state: String,
     /// Rate limit in force, bytes per second.
     pub rate_limit_bytes: Option<u64>,
+    /// How topics share it: weights by pattern, 1 for all others.
+    pub priorities: BTreeMap<String, u32>,
     /// Bytes reserved of the memory budget.
     pub memory_used_bytes: u64,
     /// The memory budget, bytes.

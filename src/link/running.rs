@@ -215,6 +215,7 @@ impl LinkControl for Link {
             target: side(&self.target.alias, ids.1),
             state,
             rate_limit_bytes: session.as_ref().and_then(|s| s.rate.get()),
+            priorities: self.settings.priorities.weights(),
             memory_used_bytes: self.budget.used_bytes(),
             memory_budget_bytes: self.budget.total_bytes(),
             notices: session

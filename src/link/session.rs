@@ -101,6 +101,7 @@ impl Session {
             producer,
             producer_expiration: Duration::from_millis(u64::try_from(expiration_ms).unwrap_or(0)),
             rate: rate.clone(),
+            priorities: settings.priorities.clone(),
             retention_overtook: settings.retention_overtook,
             map_stalled: map_stalled.subscribe(),
             attach_turns: Semaphore::new(ATTACH_AT_ONCE),

@@ -6,6 +6,7 @@ use crate::metadata::groups::GroupRules;
 use crate::metadata::topics::TopicRules;
 use crate::model::LinkName;
 use crate::policy::plane::PlaneRule;
+use crate::policy::priority::Priorities;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 
@@ -25,6 +26,8 @@ pub struct LinkSettings {
     pub plane: PlaneRule,
     /// Rate limit unless an operator set another, bytes per second.
     pub rate_limit_bytes: Option<u64>,
+    /// How topics share the rate while it is limited.
+    pub priorities: Priorities,
     /// Pause between looks at the topics.
     pub topics_interval: Duration,
     /// Pause between passes over the groups.

@@ -18,6 +18,7 @@ use crate::model::{HaltReason, PartitionState};
 use crate::policy::group::{Consistency, Deletions, NoPosition};
 use crate::policy::naming::Naming;
 use crate::policy::plane::PlaneRule;
+use crate::policy::priority::Priorities;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::selection::{Patterns, Selection};
 use crate::policy::start::Start;
@@ -91,6 +92,7 @@ impl Twin {
             retention_overtook: RetentionOvertook::Halt,
             plane: PlaneRule::Auto,
             rate_limit_bytes: None,
+            priorities: Priorities::default(),
             topics_interval: Duration::from_secs(2),
             groups_interval: Duration::from_secs(1),
             flush_interval: Duration::from_millis(500),

@@ -4,9 +4,11 @@
 pub mod cut;
 pub mod group;
 pub mod hole;
+pub mod joining;
 pub mod lag;
 pub mod naming;
 pub mod plane;
+pub mod priority;
 pub mod resolution;
 pub mod selection;
 pub mod start;

@@ -66,7 +66,7 @@ impl Selection {
     }
 }
 
-fn anchored(pattern: &str) -> Result<Regex, InvalidPattern> {
+pub(super) fn anchored(pattern: &str) -> Result<Regex, InvalidPattern> {
     let invalid = |e: regex::Error| InvalidPattern { pattern: pattern.to_owned(), reason: e.to_string() };
     // Compiled alone first: `a)(b` is invalid although it becomes valid inside the anchoring group.
     Regex::new(pattern).map_err(invalid)?;

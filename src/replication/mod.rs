@@ -7,6 +7,7 @@
 
 mod anchor;
 mod attach;
+mod intake;
 mod monitor;
 mod planes;
 mod replicator;

@@ -7,20 +7,22 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Reader, Source, Writer};
+use crate::endpoint::{Catalog, Error, ErrorKind, PointReader, Source, Writer};
 use crate::ledger::record::HaltRecord;
 use crate::ledger::{ControlKey, ControlRecord, Ledger, RouteMap};
 use crate::model::{
     Batch, EncodedBatch, Halt, HaltReason, LinkName, Offset, PartitionState, Payload, ProducerIdentity,
     ProtectionLevel, Route,
 };
+use crate::policy::priority::Priorities;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::attach::Attached;
+use crate::replication::intake::{Intake, Taken};
 use crate::replication::monitor::RouteMonitor;
 use crate::replication::planes::Planes;
 use crate::replication::window::{InFlight, Landed, Sent, Window};
-use crate::runtime::limit::ByteRate;
+use crate::runtime::limit::{ByteRate, Share, Toll};
 use crate::runtime::retry::Pace;
 
 /// Batches and empty ranges a replicator keeps unacknowledged; the writer's own bound on batches is lower.
@@ -54,6 +56,8 @@ pub struct Ends {
     pub producer_expiration: Duration,
     /// The link's rate limit.
     pub rate: ByteRate,
+    /// How topics share it.
+    pub priorities: Priorities,
     /// What retention loss does.
     pub retention_overtook: RetentionOvertook,
     /// True while the map cannot be made durable: nothing more is sent.
@@ -110,11 +114,14 @@ impl Replicator {
     async fn replicate(&self, attached: Attached, pace: &mut Pace) -> Ended {
         let reader = self.ends.source.open(self.route(), attached.position, attached.last_epoch);
         let mut writer = attached.writer;
+        let intake = Intake::new(reader, writer.joined_bytes_max());
         let one_in_flight = attached.level == ProtectionLevel::ProbeOnly;
         writer.limit_in_flight(one_in_flight);
+        let topic = &self.route().source.topic;
         let mut flow = Flow {
             replicator: self,
-            reader,
+            share: self.ends.rate.share(topic.as_str(), self.ends.priorities.weight(topic)),
+            intake,
             writer,
             map: attached.map,
             window: Window::default(),
@@ -191,10 +198,12 @@ impl Replicator {
     }
 }
 
-/// One attachment's stream of batches: reader → window → acks → map.
+/// One attachment's stream of batches: intake → window → acks → map.
 struct Flow<'a> {
     replicator: &'a Replicator,
-    reader: Box<dyn Reader>,
+    /// The topic's share of the rate.
+    share: Share,
+    intake: Intake,
     writer: Box<dyn Writer>,
     map: RouteMap,
     window: Window,
@@ -211,25 +220,26 @@ struct Flow<'a> {
 
 struct Ready {
     batch: Batch,
-    /// Bytes the rate limit has not let pass yet.
-    owed: u64,
+    /// What the rate limit has not let pass yet.
+    toll: Toll,
     /// Whether producer state outlives it.
     is_protected: bool,
+    /// Whether it was made of several source batches.
+    joined: bool,
 }
 
 impl Flow<'_> {
     async fn run(&mut self, pace: &mut Pace) -> Ended {
         let ends = self.replicator.ends.clone();
         let mut map_stalled = ends.map_stalled.clone();
-        let mut nothing = 0;
         loop {
             let may_read = self.ready.is_none() && self.window.len() < WINDOW_MAX;
             let replicating = PartitionState::Replicating { level: self.level };
-            let (ready, owed) = match &mut self.ready {
-                Some(ready) => (Some(&ready.batch), &mut ready.owed),
-                None => (None, &mut nothing),
+            let (ready, toll) = match &mut self.ready {
+                Some(ready) => (Some(&ready.batch), Some(&mut ready.toll).filter(|toll| !toll.is_paid())),
+                None => (None, None),
             };
-            let unpaid = *owed > 0;
+            let unpaid = toll.is_some();
             let stalled = *map_stalled.borrow_and_update();
             let lease = ends.ledger.lease();
             let is_held = lease.valid();
@@ -255,30 +265,37 @@ impl Flow<'_> {
                 },
                 () = self.replicator.monitor.doubted.notified() => return self.doubted(),
                 () = changed(&mut map_stalled) => {}
-                () = ends.rate.pass(owed), if unpaid => {}
+                () = pay(toll), if unpaid => {}
                 () = lease.regained(), if !is_held => {}
                 () = lease.lapsed(), if may_send => {}
                 sent = send(&mut *self.writer, ready, self.expected), if may_send => match sent {
                     Ok(sent) => self.sent(sent),
                     Err(error) => return error.into(),
                 },
-                read = self.reader.next(), if may_read => match read {
-                    Ok(batch) => self.read(batch),
+                read = self.intake.next(), if may_read => match read {
+                    Ok(taken) => self.read(taken),
                     Err(error) => return self.source_failed(error),
                 },
             }
         }
     }
 
-    fn read(&mut self, batch: Batch) {
+    fn read(&mut self, taken: Taken) {
+        let Taken { batch, parts } = taken;
+        if parts > 1 {
+            self.replicator.monitor.metrics.joined(parts.into());
+        }
         match &batch.payload {
-            Payload::Empty => self.window.push(InFlight { range: batch.range, sent: None, _permit: None }),
+            Payload::Empty => {
+                self.window.push(InFlight { range: batch.range, sent: None, joined: false, _permit: None })
+            }
             Payload::Batches(encoded) => {
                 let is_protected = self.protects(encoded);
                 if !is_protected || unix_ms() >= self.guarded_until_ms {
                     self.protect(false);
                 }
-                self.ready = Some(Ready { owed: encoded.bytes.len() as u64, is_protected, batch });
+                let toll = self.share.toll(encoded.bytes.len() as u64);
+                self.ready = Some(Ready { toll, is_protected, joined: parts > 1, batch });
             }
         }
     }
@@ -307,21 +324,27 @@ impl Flow<'_> {
     }
 
     fn sent(&mut self, sent: Sent) {
-        let Ready { batch, .. } = self.ready.take().expect("only a ready batch is sent");
+        let Ready { batch, joined, .. } = self.ready.take().expect("only a ready batch is sent");
         self.expected = self.expected + i64::from(sent.batch.records);
         self.replicator.monitor.altered(self.writer.take_altered());
-        self.window.push(InFlight { range: batch.range, sent: Some(sent), _permit: batch.permit });
+        self.window.push(InFlight { range: batch.range, sent: Some(sent), joined, _permit: batch.permit });
     }
 
     /// The oldest batch came to an outcome: the map grows, or this attachment ends.
     fn landed(&mut self, landed: Landed) -> Result<(), Ended> {
-        let Landed { in_flight: InFlight { range, sent, .. }, base } = landed;
+        let Landed { in_flight: InFlight { range, sent, joined, .. }, base } = landed;
         let monitor = &self.replicator.monitor;
         let (Some(sent), Some(base)) = (sent, base) else {
             self.map.lock().expect("no panic while held").skip(range);
             return Ok(());
         };
-        let base = base?;
+        let base = match base {
+            // The topic takes less than it did when it was opened: attach learns how much.
+            Err(error) if joined && error.kind == ErrorKind::TooLarge => {
+                return Err(Ended::Failed(Error::new(ErrorKind::Attach, error.message)));
+            }
+            base => base?,
+        };
         if base != sent.expected {
             if base < sent.expected {
                 // Whether the target was cut and grew again, or held it before: from there on it is matched anew.
@@ -401,6 +424,14 @@ async fn changed(map_stalled: &mut watch::Receiver<bool>) {
 
 pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// Waits until the rate limit lets a batch pass; pending for ever without one. Cancel-safe.
+async fn pay(toll: Option<&mut Toll>) {
+    match toll {
+        Some(toll) => toll.pay().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Hands a ready batch to the writer; pending for ever without one. Cancel-safe, as the writer's `send` is.

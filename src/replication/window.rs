@@ -14,6 +14,8 @@ use crate::runtime::memory::Permit;
 pub(super) struct InFlight {
     pub(super) range: OffsetRange,
     pub(super) sent: Option<Sent>,
+    /// Whether it was made of several source batches.
+    pub(super) joined: bool,
     /// Returns the batch's memory when dropped.
     pub(super) _permit: Option<Permit>,
 }

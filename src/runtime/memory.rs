@@ -80,24 +80,39 @@ impl Reservation {
         }
         let debt_bytes = u64::from(needed.saturating_sub(reserved)) * GRAIN_BYTES;
         self.debt.fetch_add(debt_bytes, Ordering::Relaxed);
-        Permit(Arc::new(Held { _permit: self.permit, debt: self.debt, debt_bytes }))
+        Permit(Arc::new(Held::Bytes { _permit: self.permit, debt: self.debt, debt_bytes }))
     }
 }
 
 /// Reserved bytes; they return to the budget when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Permit(#[allow(dead_code, reason = "held for its Drop")] Arc<Held>);
+pub struct Permit(Arc<Held>);
 
 #[derive(Debug)]
-struct Held {
-    _permit: OwnedSemaphorePermit,
-    debt: Arc<AtomicU64>,
-    debt_bytes: u64,
+enum Held {
+    Bytes { _permit: OwnedSemaphorePermit, debt: Arc<AtomicU64>, debt_bytes: u64 },
+    All(Vec<Permit>),
+}
+
+impl Permit {
+    /// One permit for what all of them hold, each held once.
+    pub fn all(mut permits: Vec<Permit>) -> Permit {
+        permits.dedup_by(|one, other| Arc::ptr_eq(&one.0, &other.0));
+        match <[Permit; 1]>::try_from(permits) {
+            Ok([only]) => only,
+            Err(permits) => Permit(Arc::new(Held::All(permits))),
+        }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.debt.fetch_sub(self.debt_bytes, Ordering::Relaxed);
+        match self {
+            Held::Bytes { debt, debt_bytes, .. } => {
+                debt.fetch_sub(*debt_bytes, Ordering::Relaxed);
+            }
+            Held::All(permits) => permits.clear(),
+        }
     }
 }
 
@@ -114,6 +129,17 @@ mod tests {
         drop(permit);
         assert_eq!(budget.used_bytes(), 1024);
         drop(clone);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn permits_held_together_return_together() {
+        let budget = MemoryBudget::new(64 * 1024);
+        let (one, other) = (budget.reserve(1024).await.settle(1024), budget.reserve(2048).await.settle(4096));
+        let all = Permit::all(vec![one.clone(), one.clone(), other.clone()]);
+        drop((one, other));
+        assert_eq!(budget.used_bytes(), 5 * 1024);
+        drop(all);
         assert_eq!(budget.used_bytes(), 0);
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use super::stage::{Contents, Stage, contents, contents_of, new_topic, some_records, within};
 use crate::endpoint::{ErrorKind, Reader};
 use crate::model::{LeaderEpoch, Offset, OffsetRange, Route};
@@ -11,6 +13,7 @@ pub async fn all(stage: &dyn Stage) {
     ranges_join_and_every_committed_record_arrives_once(stage).await;
     a_reader_begins_exactly_where_it_is_asked_to(stage).await;
     a_dropped_wait_loses_nothing(stage).await;
+    what_is_said_to_wait_comes_without_waiting(stage).await;
     an_open_transaction_holds_records_back_until_it_ends(stage).await;
     offsets_outside_the_log_are_errors_that_name_its_ends(stage).await;
     a_topic_that_does_not_exist_is_an_error(stage).await;
@@ -57,6 +60,30 @@ pub async fn a_dropped_wait_loses_nothing(stage: &dyn Stage) {
         }
     }
     assert_eq!(seen, expected);
+}
+
+/// The count of what waits is no promise but a fact.
+pub async fn what_is_said_to_wait_comes_without_waiting(stage: &dyn Stage) {
+    let route = new_topic(stage, &[]).await;
+    let mut expected = Contents::new();
+    for _ in 0..12 {
+        let records = some_records(2);
+        expected.extend(contents(stage.append(&route.source, &records).await, &records));
+    }
+    let mut reader = stage.source().open(&route, Offset(0), LeaderEpoch::UNKNOWN);
+    let first = within("the first batch comes", reader.next()).await.expect("an open partition is read");
+    let mut seen = contents_of(&first);
+    while seen.len() < expected.len() {
+        for _ in 0..reader.waiting() {
+            let batch = reader.next().now_or_never().expect("it was said to wait").expect("an open partition is read");
+            seen.extend(contents_of(&batch));
+        }
+        if seen.len() < expected.len() {
+            let more = within("the rest comes", reader.next()).await.expect("an open partition is read");
+            seen.extend(contents_of(&more));
+        }
+    }
+    assert_eq!((seen, reader.waiting()), (expected, 0));
 }
 
 /// Only what is stable is read: what follows an open transaction waits too.

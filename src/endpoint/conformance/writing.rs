@@ -1,7 +1,7 @@
 //! What every [`Sink`](crate::endpoint::Sink) must do.
 
 use super::stage::{Contents, Stage, contents, encoded, new_topic, some_records, within};
-use crate::batch::Record;
+use crate::batch::{Join, Record};
 use crate::endpoint::{Error, ErrorKind, Opened, View, Writer};
 use crate::model::{Offset, OffsetRange, ProducerIdentity, ProtectionLevel, Route};
 
@@ -10,6 +10,7 @@ pub async fn all(stage: &dyn Stage) {
     deliveries_come_in_order_at_the_expected_offsets(stage).await;
     a_reopened_writer_goes_on_at_the_end(stage).await;
     an_offset_that_is_not_next_is_refused(stage).await;
+    what_is_joined_within_the_writers_limit_lands_as_its_records(stage).await;
     if refuses_doubles(stage).await {
         of_two_writers_with_different_batches_one_wins(stage).await;
         two_writers_with_the_same_batches_write_them_once(stage).await;
@@ -70,6 +71,26 @@ pub async fn an_offset_that_is_not_next_is_refused(stage: &dyn Stage) {
     let refused = write(&mut *opened.writer, &some_records(2), Offset(3)).await;
     assert_eq!(refused.expect_err("offset 2 is next").kind, ErrorKind::Attach);
     assert_eq!(open(stage, &route, producer).await.end, Offset(2), "nothing was written");
+}
+
+/// A writer that takes joined batches says how large, and takes one of that size.
+pub async fn what_is_joined_within_the_writers_limit_lands_as_its_records(stage: &dyn Stage) {
+    let configs = [("max.message.bytes", "20000")];
+    let (route, producer) = (new_topic(stage, &configs).await, new_producer(stage).await);
+    let mut opened = open(stage, &route, producer).await;
+    let Some(most) = opened.writer.joined_bytes_max() else { return };
+    assert_eq!(most, 20_000, "what the topic takes");
+    let records = some_records(1000);
+    let mut parts = records.chunks(3).map(encoded);
+    let mut join = Join::begin(parts.next().expect("there are records"), most).expect("it is uncompressed");
+    let joined: Vec<_> = parts.take_while(|part| join.take(part).expect("it is sound")).collect();
+    assert!(joined.len() > 10, "{} batches fit {most} bytes", joined.len());
+    let batch = join.finish();
+    let copied = &records[..batch.records as usize];
+    let sent = within("a writer makes room", opened.writer.send(batch, Offset(0))).await.expect("it is accepted");
+    let base = within("a batch is acknowledged", sent).await.expect("an undisturbed batch is durable");
+    let range = OffsetRange::new(base, base + copied.len() as i64);
+    assert_eq!(written(stage, &route, range.end).await, contents(range, copied));
 }
 
 /// Two owners that go apart: the later one is refused, everything after that too, and attaches behind the other.

@@ -1,6 +1,6 @@
 //! What operators, time and bad luck do to the cluster.
 
-use crate::batch::{Marker, Record};
+use crate::batch::{Marker, RawBatch, Record};
 use crate::endpoint::memory::MemoryCluster;
 use crate::endpoint::memory::log::{Log, opened};
 use crate::model::{LeaderEpoch, Offset, ProducerIdentity, TopicId, TopicName, TopicPartition};
@@ -100,6 +100,26 @@ impl MemoryCluster {
     /// The last stable offset: the end of what a committed reader would see.
     pub fn committed_end(&self, at: &TopicPartition) -> Offset {
         self.state().log(at).expect("the test names a partition that exists").bounds().last_stable
+    }
+
+    /// Where the first batch ends, if there is one.
+    pub fn first_batch_end(&self, at: &TopicPartition) -> Option<Offset> {
+        let state = self.state();
+        let log = state.log(at).expect("the test names a partition that exists");
+        log.batches_from(Offset(0)).next().map(|batch| batch.header.next_offset())
+    }
+
+    /// How many batches with committed records the log holds.
+    ///
+    /// # Panics
+    /// When the partition does not exist.
+    pub fn batches(&self, at: &TopicPartition) -> usize {
+        let state = self.state();
+        let log = state.log(at).expect("the test asks for a partition that exists");
+        let holds_data = |batch: &&RawBatch| {
+            batch.header.count > 0 && !batch.header.attributes.is_control() && !log.transactions.aborted(batch)
+        };
+        log.batches_from(Offset(0)).filter(holds_data).count()
     }
 
     /// The log end, which lies above the high watermark while followers are held.

@@ -105,6 +105,11 @@ impl Writer for MemoryWriter {
         self.room.limit_to_one(to_one);
     }
 
+    fn joined_bytes_max(&self) -> Option<usize> {
+        let state = self.cluster.state();
+        state.topic(&self.at.topic).ok().map(|topic| topic.limits().batch_bytes)
+    }
+
     async fn close(self: Box<Self>) {
         // Dropping it closes its line.
     }

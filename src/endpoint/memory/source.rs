@@ -35,6 +35,13 @@ impl Reader for MemoryReader {
         (self.next, self.last_epoch) = (batch.range.end, epoch);
         Ok(batch)
     }
+
+    fn waiting(&self) -> usize {
+        let state = self.cluster.state();
+        let Ok(log) = state.log(&self.route.source) else { return 0 };
+        let stable = log.bounds().last_stable;
+        log.batches_from(self.next).take_while(|batch| Offset(batch.header.base_offset) < stable).count()
+    }
 }
 
 impl MemoryReader {

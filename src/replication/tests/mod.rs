@@ -7,6 +7,7 @@ mod anchors;
 mod attach;
 mod decisions;
 mod flow;
+mod joining;
 mod planes;
 mod simulation;
 mod supervision;
@@ -30,6 +31,7 @@ use crate::model::{
 };
 use crate::offsets::{OffsetMap, Translation};
 use crate::policy::plane::PlaneRule;
+use crate::policy::priority::Priorities;
 use crate::policy::resolution::RetentionOvertook;
 use crate::policy::start::Start;
 use crate::replication::monitor::RouteMonitor;
@@ -185,6 +187,7 @@ impl Twin {
             producer: OURS,
             producer_expiration: Duration::from_secs(86_400),
             rate: rate.clone(),
+            priorities: Priorities::default(),
             retention_overtook: self.retention_overtook,
             map_stalled: map_stalled.subscribe(),
             attach_turns: Semaphore::new(self.attach_turns),

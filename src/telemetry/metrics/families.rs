@@ -20,6 +20,7 @@ macro_rules! families {
 families! { COUNTERS, "Families that only grow, from 0 at the start of the process.";
     RECORDS = "twinlog_records_total", "Records copied and acknowledged by the target.";
     BYTES = "twinlog_bytes_total", "Bytes of record batches, as stored (compressed), copied and acknowledged by the target.";
+    JOINED = "twinlog_joined_batches_total", "Record batches of the source that were joined with their neighbours, because they were tiny and their partition behind.";
     ATTACHES = "twinlog_attaches_total", "Times a partition learnt the target's true end and found its position; more than one per start means something was in doubt.";
     FAILURES = "twinlog_failures_total", "Times a partition failed and backed off before trying again.";
     DUPLICATED = "twinlog_duplicated_records_total", "Records found twice on the target, matched by content and mapped.";

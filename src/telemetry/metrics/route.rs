@@ -15,6 +15,7 @@ use crate::model::{LinkName, TopicPartition};
 pub struct RouteMetrics {
     records: Counter,
     bytes: Counter,
+    joined: Counter,
     attaches: Counter,
     failures: Counter,
     duplicated: Counter,
@@ -35,6 +36,7 @@ impl RouteMetrics {
         Self {
             records: counter!(families::RECORDS.name, &labels),
             bytes: counter!(families::BYTES.name, &labels),
+            joined: counter!(families::JOINED.name, &labels),
             attaches: counter!(families::ATTACHES.name, &labels),
             failures: counter!(families::FAILURES.name, &labels),
             duplicated: counter!(families::DUPLICATED.name, &labels),
@@ -50,6 +52,11 @@ impl RouteMetrics {
         self.records.increment(records);
         self.bytes.increment(bytes);
         self.delivery.record(took.as_secs_f64());
+    }
+
+    /// So many batches of the source were written as one.
+    pub fn joined(&self, batches: u64) {
+        self.joined.increment(batches);
     }
 
     /// The partition attached.

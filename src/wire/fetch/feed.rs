@@ -206,6 +206,10 @@ impl Reader for FeedReader {
             self.0.news.notified().await;
         }
     }
+
+    fn waiting(&self) -> usize {
+        self.0.lock().unread.len()
+    }
 }
 
 impl Drop for FeedReader {

@@ -58,6 +58,10 @@ impl Writer for PartitionWriter {
         self.place.limit_to_one(to_one);
     }
 
+    fn joined_bytes_max(&self) -> Option<usize> {
+        self.batch_bytes_max
+    }
+
     async fn close(self: Box<Self>) {
         // Leaving its place is all there is to it, and dropping does that.
     }

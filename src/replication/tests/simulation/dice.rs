@@ -6,17 +6,19 @@ use std::ops::Range;
 const SEEDS: Range<u64> = 0..1000;
 
 /// Tries each seed of one of several parts that run side by side. `TWINLOG_SEEDS=FIRST..END` asks for others: for a soak,
-/// or to see one again, as the last line of a failed run says.
-pub(super) async fn each_seed(test: &str, part: u64, parts: u64, life: impl AsyncFn(u64)) {
+/// or to see one again, as the last line of a failed run says. A life answers how many batches were joined.
+pub(super) async fn each_seed(test: &str, part: u64, parts: u64, life: impl AsyncFn(u64) -> usize) {
     let asked = std::env::var("TWINLOG_SEEDS").ok();
+    let (is_whole, mut joined) = (asked.is_none(), 0);
     let seeds = asked.map_or(SEEDS, |asked| {
         let parsed = asked.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
         parsed.unwrap_or_else(|| panic!("TWINLOG_SEEDS is FIRST..END, not {asked}"))
     });
     for seed in seeds.filter(|seed| seed % parts == part) {
         let _told = Told { test, seed };
-        life(seed).await;
+        joined += life(seed).await;
     }
+    assert!(joined > 0 || !is_whole, "no tiny batches were ever joined");
 }
 
 /// Says on a failure how to see it again.

@@ -28,7 +28,7 @@ fn trouble(world: &mut World) {
             target.elect_without_unreplicated(here);
             target.release_followers(here);
         }
-        10 => world.lose_acknowledged_behind(0),
+        10 => world.lose_acknowledged_behind(Offset(0)),
         _ => {
             source.elect(here);
             let calls = [Call::Catalog, Call::Read, Call::PointRead];
@@ -39,7 +39,7 @@ fn trouble(world: &mut World) {
     }
 }
 
-async fn life(seed: u64) {
+async fn life(seed: u64) -> usize {
     let mut world = World::new(Dice::new(seed), Twin::new(), 40, trouble);
     for life in 0..1 + world.dice.below(4) {
         world.live(&format!("seed {seed}, life {life}")).await;
@@ -49,7 +49,7 @@ async fn life(seed: u64) {
     if world.dice.one_in(2) {
         world.twin.target.release_held();
     }
-    world.end_well().await;
+    world.end_well().await
 }
 
 const TEST: &str = "whatever_breaks_and_whenever_it_is_killed";

@@ -11,9 +11,6 @@ use crate::batch::Codec;
 use crate::endpoint::memory::{Call, Transaction};
 use dice::{Dice, each_seed};
 
-/// Records of the longest batch.
-const LONGEST_BATCH: i64 = 4;
-
 /// Two clusters and what happens to them.
 struct World {
     dice: Dice,
@@ -45,11 +42,15 @@ impl World {
                 cluster.delay(call, Duration::from_millis(self.dice.below(5)));
             }
         }
+        // Only what is at hand is joined.
+        if self.dice.one_in(2) {
+            self.twin.source.delay(Call::Read, Duration::ZERO);
+        }
     }
 
     fn records(&mut self) -> Vec<Record> {
         let from = self.produced;
-        self.produced += 1 + self.dice.below(LONGEST_BATCH as u64) as i64;
+        self.produced += 1 + self.dice.below(4) as i64;
         let aged = self.dice.one_in(4);
         (from..self.produced).map(|n| if aged { old(n) } else { fresh(n) }).collect()
     }
@@ -62,6 +63,13 @@ impl World {
                 Some(open) => open.abort(),
                 None => self.open = Some(self.twin.source.transaction()),
             },
+            // A backlog of tiny batches.
+            3 if self.dice.one_in(2) => {
+                for _ in 0..10 + self.dice.below(20) {
+                    self.twin.source.append(&at(0), &[fresh(self.produced)]);
+                    self.produced += 1;
+                }
+            }
             1 | 2 if self.open.is_some() => {
                 let open = self.open.as_mut().expect("just looked");
                 open.append(&at(0), &records);
@@ -73,10 +81,10 @@ impl World {
         }
     }
 
-    /// The target's leader is another one that lacks some of what was acknowledged, but for the first offsets.
-    fn lose_acknowledged_behind(&mut self, first: i64) {
+    /// The target's leader is another one that lacks some of what was acknowledged, from `first` on.
+    fn lose_acknowledged_behind(&mut self, first: Offset) {
         let (lost, end) = (self.dice.below(6) as i64, self.twin.target.log_end(&at(0)));
-        self.twin.target.elect_without(&at(0), Offset((end.0 - lost).max(first)));
+        self.twin.target.elect_without(&at(0), Offset((end.0 - lost).max(first.0)));
         self.lost_acknowledged = true;
     }
 
@@ -125,8 +133,9 @@ impl World {
         assert_translates(&map, &source, &target, what);
     }
 
-    /// The world has calmed down: the mirror catches up and is exact.
-    async fn end_well(mut self) {
+    /// The world has calmed down: the mirror catches up and is exact. Answers how many batches were joined with others, at
+    /// least.
+    async fn end_well(mut self) -> usize {
         self.open.take().into_iter().for_each(Transaction::commit);
         self.twin.target.release_followers(&at(0));
         for restart in ["after the storm", "after one more restart"] {
@@ -144,5 +153,6 @@ impl World {
             run.flush().await;
             run.crash().await;
         }
+        self.twin.source.batches(&at(0)).saturating_sub(self.twin.target.batches(&at(0)))
     }
 }

@@ -66,14 +66,17 @@ fn trouble(world: &mut World) {
             target.release_followers(here);
         }
         // A log that is emptied forgets its producers, and takes whatever was still on its way (facts/live-measurements §3b).
-        9 => world.lose_acknowledged_behind(LONGEST_BATCH),
+        9 => {
+            let first = target.first_batch_end(here).unwrap_or_default();
+            world.lose_acknowledged_behind(first);
+        }
         10 => target.fail_next(Call::LedgerAppend, 1, ErrorKind::Retryable),
         11 => source_brokers.disconnect(node),
         _ => source.elect(here),
     }
 }
 
-async fn life(seed: u64) {
+async fn life(seed: u64) -> usize {
     let mut world = World::new(Dice::new(seed), Twin::over_sockets(2, 2).await, 250, trouble);
     for life in 0..1 + world.dice.below(4) {
         let (source, target) = world.twin.brokers.as_ref().expect("it has some");
@@ -90,7 +93,7 @@ async fn life(seed: u64) {
         }
     }
     world.twin.target.heal();
-    world.end_well().await;
+    world.end_well().await
 }
 
 const TEST: &str = "whatever_brokers_and_sockets_do";
