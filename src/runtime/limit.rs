@@ -133,7 +133,11 @@ impl Toll {
                 Some(waiting) => waiting.turn.clone(),
             };
             match Keeper::of(&rate) {
-                Some(keeper) => keeper.admit_one(&limiter).await,
+                Some(keeper) => {
+                    keeper.admit_one(&limiter).await;
+                    // Whoever passed shall be back in the queue, if there is more of it, before the next one passes.
+                    tokio::task::yield_now().await;
+                }
                 None => turn.news.notified().await,
             }
         }
