@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The choices of one run.
+#[derive(Clone)]
 pub struct Options {
     /// Scenarios by name; none = all.
     pub scenarios: Vec<String>,
