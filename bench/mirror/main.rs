@@ -13,8 +13,10 @@ mod mirror;
 mod mm2;
 mod options;
 mod payload;
+mod runs;
 mod spread;
 mod start;
+mod storm;
 mod summary;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -33,15 +35,18 @@ const BROKER_JVM: &[&str] = &["-Xms1G", "-Xmx1G", "-XX:+UseSerialGC", "-XX:Tiere
 type Scenario = (&'static str, fn(&Bench));
 
 /// What can be measured, in the order of running: latency first, while the disks have nothing to write out.
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 12] = [
     ("latency", latency::run),
     ("copy", copy::run),
     ("start", start::run),
     ("idle", idle::run),
     ("memory", memory::run),
+    ("backlog", memory::backlog),
     ("groups", groups::run),
     ("spread", spread::run),
     ("distance", distance::run),
+    ("storm", storm::run),
+    ("runs", runs::run),
     ("lookups", lookups::run),
 ];
 

@@ -70,7 +70,8 @@ impl Topics<'_> {
     }
 
     fn copied(&self) -> u64 {
-        self.copies.iter().map(|copy| ends::total(self.bench.target.client(), copy, self.each)).sum()
+        let copies: Vec<&str> = self.copies.iter().map(String::as_str).collect();
+        ends::each(self.bench.target.client(), &copies, self.each).into_values().sum()
     }
 
     fn wait_until_copied(&self, mirror: &Twinlog) {
