@@ -63,67 +63,94 @@ struct Round {
 
 fn measure(bench: &Bench, program: Program) -> Round {
     let topic = unique("latency");
-    bench.source.client().create_topic(&topic, PARTITIONS, &[]).expect("the topic can be created");
-    for partition in 0..PARTITIONS {
-        let first = Batch::of(vec![record(0)], Codec::None).encode();
-        bench.source.client().produce(&topic, partition, &first).expect("the record is accepted");
-    }
+    create(bench, &topic);
     let mirror = Mirror::start(program, bench, &topic, "none");
-    let begun = Instant::now();
-    while ends::total(bench.target.client(), &mirror.copy, PARTITIONS) < PARTITIONS as u64 {
-        assert!(begun.elapsed() < Duration::from_secs(120), "{} copies nothing: {}", program.name(), mirror.tail());
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until_copied(bench, &mirror.copy, || format!("{}: {}", program.name(), mirror.tail()));
     let (pid, copy) = (mirror.pid(), mirror.copy.clone());
-    let seen = watch(bench, &topic, &copy);
+    let (seen, ()) = watch(bench, &topic, &copy, PER_SECOND, Instant::now(), || thread::sleep(WARM_UP + MEASURED));
+    let seen = seen.into_iter().filter(|seen| seen.sent >= WARM_UP).collect();
     drop(mirror);
     forget(bench.target.client(), &copy);
     forget(bench.source.client(), &topic);
     Round { pid, seen }
 }
 
-/// When a record became visible, counted from the moment before it was written.
-struct Seen {
-    source: Duration,
-    target: Duration,
+/// A record: when it was written, and how long after the moment before that it was visible.
+pub struct Seen {
+    /// On the clock of the watch.
+    pub sent: Duration,
+    pub source: Duration,
+    pub target: Duration,
 }
 
-/// Writes for a while and reads both sides as it comes.
-fn watch(bench: &Bench, topic: &str, copy: &str) -> Vec<Seen> {
-    let (clock, written) = (Instant::now(), AtomicBool::new(false));
-    let measured = WARM_UP..WARM_UP + MEASURED;
-    let end = measured.end;
+/// Creates a topic for [`watch`], with a first record in each of its partitions.
+pub fn create(bench: &Bench, topic: &str) {
+    bench.source.client().create_topic(topic, PARTITIONS, &[]).expect("the topic can be created");
+    for partition in 0..PARTITIONS {
+        let first = Batch::of(vec![record(0)], Codec::None).encode();
+        bench.source.client().produce(topic, partition, &first).expect("the record is accepted");
+    }
+}
+
+/// Waits until the first records have arrived.
+pub fn wait_until_copied(bench: &Bench, copy: &str, tail: impl Fn() -> String) {
+    let begun = Instant::now();
+    while ends::total(bench.target.client(), copy, PARTITIONS) < PARTITIONS as u64 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nothing is copied: {}", tail());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Writes while `work` is done and reads both sides as it comes.
+pub fn watch<T>(
+    bench: &Bench,
+    topic: &str,
+    copy: &str,
+    per_second: u64,
+    clock: Instant,
+    work: impl FnOnce() -> T,
+) -> (Vec<Seen>, T) {
+    let (done, written) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
-        let written = &written;
+        let (done, written) = (&done, &written);
         let sides = [(&bench.source, topic), (&bench.target, copy)];
         let sides = sides.map(|(cluster, name)| scope.spawn(move || read(cluster, name, clock, written)));
+        let every = Duration::from_micros(1_000_000 * PARTITIONS as u64 / per_second);
         let writers: Vec<_> = (0..PARTITIONS)
-            .map(|partition| scope.spawn(move || write(&bench.source, topic, partition, clock, end)))
+            .map(|partition| scope.spawn(move || write(&bench.source, topic, partition, clock, every, done)))
             .collect();
+        // Also when the work fails: the others would go on for ever.
+        let (over, read_all) = (Raise(done), Raise(written));
+        let worked = work();
+        drop(over);
         writers.into_iter().for_each(|w| w.join().expect("the writer does not fail"));
         thread::sleep(Duration::from_secs(1));
-        written.store(true, Ordering::Relaxed);
-        let mut all = Vec::new();
+        drop(read_all);
         let [source, target] = sides.map(|s| s.join().expect("the reader does not fail"));
-        for (sent, at_source) in source {
-            let at_target = target.get(&sent).copied();
+        let seen = source.into_iter().map(|(sent, at_source)| {
+            // One that never came would be the worst of all: it must not drop out of the percentiles.
+            let at_target = target.get(&sent).copied().unwrap_or(Duration::MAX);
             let sent = Duration::from_nanos(sent);
-            if measured.contains(&sent) {
-                // One that never came would be the worst of all: it must not drop out of the percentiles.
-                let at_target = at_target.unwrap_or(Duration::MAX);
-                all.push(Seen { source: at_source - sent, target: at_target.saturating_sub(sent) });
-            }
-        }
-        all
+            Seen { sent, source: at_source - sent, target: at_target.saturating_sub(sent) }
+        });
+        (seen.collect(), worked)
     })
 }
 
+/// Sets a flag when it is dropped.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One record of 1 KiB per batch at this partition's share of the rate, its moment of writing in its value.
-fn write(cluster: &Cluster, topic: &str, partition: i32, clock: Instant, end: Duration) {
+fn write(cluster: &Cluster, topic: &str, partition: i32, clock: Instant, every: Duration, done: &AtomicBool) {
     let client = Client::new(vec![cluster.only().inner_address()]);
-    let every = Duration::from_micros(1_000_000 * PARTITIONS as u64 / PER_SECOND);
     let mut due = clock.elapsed();
-    while due < end {
+    while !done.load(Ordering::Relaxed) {
         thread::sleep(due.saturating_sub(clock.elapsed()));
         let batch = Batch::of(vec![record(clock.elapsed().as_nanos() as u64)], Codec::None).encode();
         client.produce(topic, partition, &batch).expect("the record is accepted");

@@ -2,6 +2,7 @@
 //! `cargo bench --bench mirror -- copy start …` for some of the scenarios. `bench/README.md` tells how.
 
 mod copy;
+mod distance;
 mod ends;
 mod groups;
 mod idle;
@@ -12,13 +13,19 @@ mod mirror;
 mod mm2;
 mod options;
 mod payload;
+mod runs;
+mod spread;
 mod start;
+mod storm;
 mod summary;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod tiny;
 mod usage;
 
+use std::sync::Arc;
+
+use mirror::Tuning;
 use options::Options;
 use support::{Cluster, ClusterSpec};
 
@@ -29,22 +36,29 @@ const BROKER_JVM: &[&str] = &["-Xms1G", "-Xmx1G", "-XX:+UseSerialGC", "-XX:Tiere
 type Scenario = (&'static str, fn(&Bench));
 
 /// What can be measured, in the order of running: latency first, while the disks have nothing to write out.
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 13] = [
     ("latency", latency::run),
     ("copy", copy::run),
     ("tiny", tiny::run),
     ("start", start::run),
     ("idle", idle::run),
     ("memory", memory::run),
+    ("backlog", memory::backlog),
     ("groups", groups::run),
+    ("spread", spread::run),
+    ("distance", distance::run),
+    ("storm", storm::run),
+    ("runs", runs::run),
     ("lookups", lookups::run),
 ];
 
 /// Two clusters and what to do with them.
+#[derive(Clone)]
 struct Bench {
     options: Options,
-    source: Cluster,
-    target: Cluster,
+    source: Arc<Cluster>,
+    target: Arc<Cluster>,
+    tuning: Tuning,
 }
 
 fn main() {
@@ -53,17 +67,22 @@ fn main() {
         eprintln!("no scenario {unknown:?}; there are {:?}", SCENARIOS.map(|(name, _)| name));
         std::process::exit(2);
     }
-    let boot = || Cluster::start(ClusterSpec { jvm: BROKER_JVM, ..ClusterSpec::default() });
+    let boot = || boot(ClusterSpec::default());
     let (source, target) = std::thread::scope(|both| {
         let target = both.spawn(boot);
         (boot(), target.join().expect("the target boots"))
     });
-    let bench = Bench { options, source, target };
+    let bench = Bench { options, source, target, tuning: Tuning::Near };
     bench.introduce();
     for (name, run) in SCENARIOS.into_iter().filter(|(name, _)| bench.options.wants(name)) {
         println!("\n## {name} (load average before: {})\n", usage::load_average());
         run(&bench);
     }
+}
+
+/// A cluster with the JVM of this bench.
+fn boot(spec: ClusterSpec) -> Arc<Cluster> {
+    Arc::new(Cluster::start(ClusterSpec { jvm: BROKER_JVM, ..spec }))
 }
 
 impl Bench {

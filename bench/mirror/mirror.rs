@@ -28,6 +28,15 @@ impl Program {
     }
 }
 
+/// What the programs are set up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tuning {
+    /// Brokers next door: Twinlog as it comes.
+    Near,
+    /// A long way to one of the clusters: more is on its way at a time, and Twinlog has a memory budget for it.
+    Far(&'static str),
+}
+
 /// A started mirror of one topic; killed when dropped.
 pub struct Mirror {
     running: Running,
@@ -46,7 +55,7 @@ impl Mirror {
         match program {
             Program::MirrorMaker => {
                 let alias = unique("mm").replace('-', "");
-                let mirror_maker = MirrorMaker::start(&bench.source, &bench.target, &alias, topic, codec);
+                let mirror_maker = MirrorMaker::start(bench, &alias, topic, codec);
                 Mirror { running: Running::MirrorMaker(mirror_maker), copy: format!("{alias}.{topic}") }
             }
             Program::Twinlog | Program::Records => {
@@ -81,6 +90,10 @@ pub fn twinlog(bench: &Bench, topic: &str, groups: &[&str], more: impl FnOnce(Se
     // Two links may not write one target topic: each copy has its own name.
     let prefix = format!("{link}.");
     let setup = Setup::new(&bench.source, &bench.target, &link, &[topic], groups);
+    let setup = match bench.tuning {
+        Tuning::Near => setup,
+        Tuning::Far(budget) => setup.and(&format!("[memory]\nbudget = {budget:?}")),
+    };
     let setup = more(setup.line(&format!("naming = {{ prefix = {prefix:?} }}")));
     let binary = bench.options.binary.to_str().expect("cargo's paths are text");
     (Twinlog::new(binary, setup), prefix + topic)

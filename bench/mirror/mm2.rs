@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use super::support::Cluster;
+use super::Bench;
+use super::mirror::Tuning;
 use super::support::cluster::CURRENT;
 use super::support::jars;
 use super::support::process::Process;
@@ -29,10 +30,10 @@ pub struct MirrorMaker {
 impl MirrorMaker {
     /// Starts it on one topic and returns at once. `alias` names the source: topics arrive as `alias.topic`, and what
     /// MirrorMaker keeps on the target carries it too, so that a new alias is a new start.
-    pub fn start(source: &Cluster, target: &Cluster, alias: &str, topic: &str, codec: &str) -> MirrorMaker {
+    pub fn start(bench: &Bench, alias: &str, topic: &str, codec: &str) -> MirrorMaker {
         let directory = Scratch::new("mm2");
         let file = directory.path().join("mm2.properties");
-        let (from, to) = (source.bootstrap(), target.bootstrap());
+        let (from, to) = (bench.source.bootstrap(), bench.target.bootstrap());
         let text = format!(
             "clusters={alias}, {alias}t\n\
              {alias}.bootstrap.servers={from}\n\
@@ -63,7 +64,11 @@ impl MirrorMaker {
              {alias}t.producer.buffer.memory=134217728\n\
              {alias}t.producer.max.request.size=8388608\n\
              {alias}t.producer.max.in.flight.requests.per.connection=5\n\
-             {alias}t.producer.compression.type={codec}\n"
+             {alias}t.producer.compression.type={codec}\n{}",
+            match bench.tuning {
+                Tuning::Near => String::new(),
+                Tuning::Far(_) => far(alias),
+            }
         );
         fs::write(&file, text).expect("the scratch directory can be written");
         let mut java = Command::new("java");
@@ -84,4 +89,18 @@ impl MirrorMaker {
     pub fn tail(&self) -> String {
         self.process.tail()
     }
+}
+
+/// What helps over a long path: one fetch at a time is as large as brokers let it be, as are the five batches of a
+/// partition that a producer may have on their way. The last of equal keys wins.
+fn far(alias: &str) -> String {
+    format!(
+        "{alias}.consumer.fetch.max.bytes=104857600\n\
+         {alias}.consumer.max.partition.fetch.bytes=52428800\n\
+         {alias}.consumer.max.poll.records=20000\n\
+         {alias}.consumer.receive.buffer.bytes=-1\n\
+         {alias}t.producer.send.buffer.bytes=-1\n\
+         {alias}t.producer.batch.size=1000000\n\
+         {alias}t.producer.linger.ms=20\n"
+    )
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The choices of one run.
+#[derive(Clone)]
 pub struct Options {
     /// Scenarios by name; none = all.
     pub scenarios: Vec<String>,
@@ -15,6 +16,8 @@ pub struct Options {
     pub mirror_maker: bool,
     /// `BENCH_CODECS`: of the copy scenario, by default `none,lz4,zstd`.
     pub codecs: Vec<String>,
+    /// `BENCH_RUNS`: of the map in the scenario of that name.
+    pub runs: u64,
     /// `BENCH_TWINLOG`: the binary to measure instead of the one that cargo built for this bench.
     pub binary: PathBuf,
 }
@@ -31,6 +34,7 @@ impl Options {
             rounds: number("BENCH_ROUNDS", 1_usize).max(1),
             mirror_maker: number("BENCH_MM2", 1_u8) != 0,
             codecs: codecs.split(',').map(str::to_owned).collect(),
+            runs: number("BENCH_RUNS", 100_000_000),
             binary: std::env::var_os("BENCH_TWINLOG").map_or(env!("CARGO_BIN_EXE_twinlog").into(), PathBuf::from),
         }
     }

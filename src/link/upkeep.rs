@@ -76,10 +76,14 @@ async fn keep_topics(session: Arc<Session>) {
                 session.ledger.append(news).await?;
             }
             *session.notices.lock().expect("no panic while held") = report.notices;
-            session.publish(report.sources, report.routes).await
+            session.publish(report.sources, report.routes).await?;
+            Ok(report.more)
         };
-        let outcome: Result<()> = outcome.await;
+        let outcome: Result<bool> = outcome.await;
         metrics.ended(began.elapsed(), outcome.is_ok());
+        if let Ok(true) = outcome {
+            ticks.reset_immediately();
+        }
         complain(&session, "topic pass", outcome.err());
     }
 }

@@ -17,6 +17,9 @@ use crate::policy::topic_config::{self, Configs, Retention, Wanted};
 /// Settings of topics that exist on both sides are compared this often.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Topics that one pass creates: their records move while those behind them are created.
+const CREATED_BY_A_PASS: usize = 200;
+
 /// Topics that one notice names.
 const NAMED_AT_MOST: usize = 5;
 
@@ -51,6 +54,10 @@ pub struct Topics {
     vanished: BTreeMap<TopicName, Instant>,
     configs_compared: Option<Instant>,
     config_problems: BTreeMap<TopicName, String>,
+    /// Why source topics have no copy although creating it was tried, and the last one that was tried: the next pass goes
+    /// on behind it.
+    uncreated: BTreeMap<TopicName, String>,
+    tried_last: Option<TopicName>,
     /// Settings the target's brokers know; empty until asked.
     known_settings: BTreeSet<String>,
     wanted: BTreeMap<TopicName, Wanted>,
@@ -65,6 +72,8 @@ pub struct TopicsReport {
     pub sources: BTreeMap<TopicName, i32>,
     /// All routes of the link, by source topic.
     pub routes: Vec<Route>,
+    /// Whether more are left to be created than one pass does: the next one should follow at once.
+    pub more: bool,
     /// Sentences, each naming a topic, what is wrong and what to do.
     pub problems: Vec<String>,
     /// Settings that the target has otherwise on purpose, with the topics concerned.
@@ -94,6 +103,8 @@ impl Topics {
             vanished: BTreeMap::new(),
             configs_compared: None,
             config_problems: BTreeMap::new(),
+            uncreated: BTreeMap::new(),
+            tried_last: None,
             known_settings: BTreeSet::new(),
             wanted: BTreeMap::new(),
             keeping_times: BTreeSet::new(),
@@ -132,7 +143,8 @@ impl Topics {
             is_fit
         });
         let mut existing: BTreeMap<TopicName, TopicInfo> = target.into_iter().map(|t| (t.name.clone(), t)).collect();
-        self.create_missing(&selected, &mut existing, &mut problems).await?;
+        let more = self.create_missing(&selected, &mut existing).await?;
+        problems.extend(self.uncreated.values().cloned());
         self.grow(&selected, &mut existing, &mut problems).await;
         self.equalize_configs(&selected, &existing).await;
         problems.extend(self.config_problems.values().cloned());
@@ -145,26 +157,33 @@ impl Topics {
             .map(|(source, wanted)| (self.rules.naming.target(source), wanted.after_hand_over.clone()))
             .collect();
         let routes = self.routes.values().flatten().cloned().collect();
-        Ok(TopicsReport { sources, routes, problems, notices: self.notices(), after_hand_over })
+        Ok(TopicsReport { sources, routes, more, problems, notices: self.notices(), after_hand_over })
     }
 
+    /// Creates a portion of what is missing; whether that worked for some and others are left.
     async fn create_missing(
         &mut self,
         selected: &BTreeMap<TopicName, TopicInfo>,
         existing: &mut BTreeMap<TopicName, TopicInfo>,
-        problems: &mut Vec<String>,
-    ) -> Result<()> {
-        let missing: Vec<TopicName> =
+    ) -> Result<bool> {
+        let mut missing: Vec<TopicName> =
             selected.keys().filter(|name| !existing.contains_key(&self.rules.naming.target(name))).cloned().collect();
+        self.uncreated.retain(|name, _| missing.binary_search(name).is_ok());
         if missing.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        let tried = missing.partition_point(|name| self.tried_last.as_ref().is_some_and(|last| name <= last));
+        missing.rotate_left(tried);
+        let are_left = missing.len() > CREATED_BY_A_PASS;
+        missing.truncate(CREATED_BY_A_PASS);
+        self.tried_last = missing.last().cloned();
+        self.uncreated.retain(|name, _| !missing.contains(name));
         let brokers = self.target.cluster().await?.brokers;
         self.learn_known_settings(existing).await?;
         let configs = self.source.topic_configs(&missing).await;
-        let mut failed = |target: &TopicName, error: Error| {
-            problems.push(format!("topic {target} could not be created on the target: {error}"));
-        };
+        let why =
+            |target: &TopicName, error: Error| format!("topic {target} could not be created on the target: {error}");
+        let mut failed = BTreeMap::new();
         let (mut specs, mut planned) = (Vec::new(), Vec::new());
         for (name, configs) in missing.into_iter().zip(configs) {
             match configs {
@@ -173,7 +192,7 @@ impl Topics {
                     specs.push(spec);
                     planned.push((name, wanted));
                 }
-                Err(error) => failed(&self.rules.naming.target(&name), error),
+                Err(error) => drop(failed.insert(name.clone(), why(&self.rules.naming.target(&name), error))),
             }
         }
         let mut created = Vec::new();
@@ -191,9 +210,10 @@ impl Topics {
                 Err(error) if error.kind == ErrorKind::Refused && error.message.contains("exists") => {
                     created.push(target);
                 }
-                Err(error) => failed(&target, error),
+                Err(error) => drop(failed.insert(name, why(&target, error))),
             }
         }
+        self.uncreated.append(&mut failed);
         for (name, described) in created.iter().zip(self.target.describe_topics(&created).await) {
             match described {
                 Ok(info) => drop(existing.insert(name.clone(), info)),
@@ -201,7 +221,7 @@ impl Topics {
                 Err(error) => tracing::debug!(topic = %name, %error, "created topic not visible yet"),
             }
         }
-        Ok(())
+        Ok(are_left && !created.is_empty())
     }
 
     /// Any topic of the target tells which settings its brokers know; a ledger topic is there and readable by right.

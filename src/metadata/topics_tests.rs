@@ -189,6 +189,22 @@ async fn one_topic_that_cannot_be_created_is_named_and_keeps_no_other_waiting() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_new_topics_are_routed_in_portions_and_the_denied_ones_keep_none_waiting() {
+    let mut twin = Twin::new(Naming::Identity);
+    for n in 0..700 {
+        twin.source.create(&format!("t{n:03}"), 1, &[]);
+    }
+    let mut passes = Vec::new();
+    for denied in [200, 50, 0, 0, 0] {
+        twin.target.fail_next(Call::Admin, denied, ErrorKind::Denied);
+        let report = twin.pass().await;
+        passes.push((report.routes.len(), report.problems.len(), report.more));
+    }
+    let expected = [(0, 200, false), (150, 250, true), (350, 250, true), (550, 150, true), (700, 0, false)];
+    assert_eq!(passes, expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pass_that_learns_nothing_changes_nothing() {
     let mut twin = Twin::new(Naming::Identity);
     twin.source.create("orders", 1, &[]);

@@ -25,8 +25,9 @@ use crate::replication::window::{InFlight, Landed, Sent, Window};
 use crate::runtime::limit::{ByteRate, Share, Toll};
 use crate::runtime::retry::Pace;
 
-/// Batches and empty ranges a replicator keeps unacknowledged; the writer's own bound on batches is lower.
-const WINDOW_MAX: usize = 64;
+/// Batches and empty ranges a replicator keeps unacknowledged; the writer's own bound on batches is lower, or the same over
+/// a long path.
+const WINDOW_MAX: usize = 256;
 /// How long a stopping replicator waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(100);

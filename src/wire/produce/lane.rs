@@ -33,6 +33,11 @@ const OPENING_AT_ONCE: u32 = 64;
 /// What a leader is asked for an opening takes it so long, and a write waits behind all that was asked before it: beside
 /// writes only as many partitions are opened at once as hide the round trip, so that a write takes at most twice as long.
 const OPENING_TAKES: Duration = Duration::from_millis(5);
+/// On a long path more batches are on their way than the settings say: one for so much of the round trip, so that a
+/// partition with batches of 128 KiB carries 100 MiB/s whatever the distance. Memory permits still bound their bytes.
+const APART: Duration = Duration::from_millis(1);
+/// Most requests of a lane, and batches of a partition, on their way.
+const MOST_IN_FLIGHT: usize = 256;
 /// A lane counts as written through for this long after the last batch was offered.
 const WRITTEN_FOR: Duration = Duration::from_secs(1);
 /// What the network may add to the time the broker itself may take for an answer.
@@ -59,6 +64,8 @@ struct Written {
     at: Option<Instant>,
     /// The shortest time in which a request was answered: the round trip, nearly.
     quickest: Option<Duration>,
+    /// Requests in flight, in front of which nothing asked from now on is answered.
+    requests: usize,
 }
 
 impl Written {
@@ -69,6 +76,12 @@ impl Written {
         }
         let round_trips = self.quickest.unwrap_or_default().as_millis() / OPENING_TAKES.as_millis();
         u32::try_from(round_trips).unwrap_or(OPENING_AT_ONCE).clamp(1, OPENING_AT_ONCE)
+    }
+
+    /// How much may be on its way where the settings say `near`.
+    fn in_flight(&self, near: usize) -> usize {
+        let hide_the_round_trip = self.quickest.unwrap_or_default().as_millis() / APART.as_millis();
+        usize::try_from(hide_the_round_trip).unwrap_or(MOST_IN_FLIGHT).min(MOST_IN_FLIGHT).max(near).max(1)
     }
 }
 
@@ -120,6 +133,12 @@ impl Lane {
     pub async fn turn_to_open(&self) -> SemaphorePermit<'_> {
         let share = OPENING_AT_ONCE / self.written().openings();
         self.opening.acquire_many(share).await.expect("the semaphore is never closed")
+    }
+
+    /// How long a question may take that alone would take `timeout`: the writes in front of it have their time too. Ends
+    /// early with the lane, which gives up a connection that is silent.
+    pub fn patience(&self, timeout: Duration) -> Duration {
+        queued(timeout, self.written().requests)
     }
 
     /// How large a batch each topic accepts.
@@ -250,7 +269,8 @@ impl Task {
                     None => return Error::new(ErrorKind::Attach, "Twinlog is stopping"),
                 }
             }
-            while !renewing && self.in_flight.len() < self.shared.settings.requests_in_flight.max(1) {
+            let most = self.lane.written().in_flight(self.shared.settings.requests_in_flight);
+            while !renewing && self.in_flight.len() < most {
                 let sent = self.lane.outbox().gather(self.shared.settings.request_bytes_max);
                 if sent.is_empty() {
                     break;
@@ -312,16 +332,12 @@ impl Task {
         if self.in_flight.is_empty() {
             self.progress = Instant::now();
         }
-        // Each of the requests in front may take its whole time; the lane's own patience is what ends a silence.
-        let queued = u32::try_from(self.in_flight.len()).unwrap_or(u32::MAX).saturating_add(2);
-        let answer = self.connection.start_frame(
-            ApiKey::Produce,
-            version,
-            body,
-            (timeout + NETWORK_MARGIN).saturating_mul(queued),
-        );
+        // The lane's own patience is what ends a silence.
+        let patience = queued(timeout, self.in_flight.len() + 1);
+        let answer = self.connection.start_frame(ApiKey::Produce, version, body, patience);
         self.answers.push_back(Box::pin(answer));
         self.in_flight.push_back((version, Instant::now(), sent));
+        self.lane.written().requests = self.in_flight.len();
     }
 
     /// Tells every batch of the oldest request what became of it; an error ends the lane.
@@ -332,7 +348,9 @@ impl Task {
         let (_, asked, sent) = self.in_flight.pop_front().expect("an answer has its request");
         let took = asked.elapsed();
         let mut written = self.lane.written();
+        written.requests = self.in_flight.len();
         written.quickest = Some(written.quickest.map_or(took, |quickest| quickest.min(took)));
+        let per_partition = written.in_flight(self.shared.settings.batches_in_flight_per_partition);
         drop(written);
         let by_place: HashMap<_, _> = answers.iter().map(|answer| (place_of(answer), answer)).collect();
         let outcomes: Vec<(Sent, Result<Offset>)> = sent
@@ -347,6 +365,7 @@ impl Task {
             })
             .collect();
         let mut outbox = self.lane.outbox();
+        outbox.limit_in_flight(per_partition);
         for (sent, outcome) in outcomes {
             outbox.settle(sent, outcome);
         }
@@ -383,6 +402,12 @@ impl Task {
     }
 }
 
+/// How long what alone would take `timeout` may take behind so many writes.
+fn queued(timeout: Duration, behind: usize) -> Duration {
+    let write = timeout + NETWORK_MARGIN;
+    timeout.saturating_add(write.saturating_mul(u32::try_from(behind).unwrap_or(u32::MAX)))
+}
+
 #[derive(PartialEq, Eq, Hash)]
 enum TopicRef<'a> {
     Name(&'a [u8]),
@@ -404,12 +429,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn beside_writes_as_many_partitions_are_opened_at_once_as_hide_the_round_trip() {
         let openings = |quickest: Option<u64>| {
-            Written { at: Some(Instant::now()), quickest: quickest.map(Duration::from_millis) }.openings()
+            let (at, quickest) = (Some(Instant::now()), quickest.map(Duration::from_millis));
+            Written { at, quickest, requests: 0 }.openings()
         };
         assert_eq!([None, Some(0), Some(7), Some(150), Some(9_000)].map(openings), [1, 1, 1, 30, 64]);
         assert_eq!(Written::default().openings(), 64);
-        let written = Written { at: Some(Instant::now()), quickest: None };
+        let written = Written { at: Some(Instant::now()), ..Written::default() };
         tokio::time::advance(WRITTEN_FOR).await;
         assert_eq!(written.openings(), 64, "nobody writes any more");
+    }
+
+    #[test]
+    fn as_many_batches_are_on_their_way_as_hide_the_round_trip() {
+        let in_flight = |quickest: Option<u64>| {
+            Written { quickest: quickest.map(Duration::from_millis), ..Written::default() }.in_flight(5)
+        };
+        assert_eq!([None, Some(0), Some(3), Some(150), Some(9_000)].map(in_flight), [5, 5, 5, 150, 256]);
     }
 }

@@ -318,3 +318,27 @@ async fn a_lane_nobody_needs_closes_its_connection_and_one_with_idle_writers_doe
     let mut writer = bed.open(0).await.writer;
     assert_eq!(send(&mut writer, END + 2).await.await.unwrap(), Offset(END + 2));
 }
+
+#[tokio::test]
+async fn an_opening_behind_a_slow_write_waits_as_long_as_that_may_take() {
+    let mut bed = Bed::new(1).await;
+    let mut writer = bed.open(0).await.writer;
+    let (go, held) = tokio::sync::oneshot::channel();
+    bed.next_reply(Reply::Held(held));
+    let delivery = send(&mut writer, END).await;
+    assert_eq!(bed.produced.recv().await.unwrap(), [0]);
+    let slow_write = async {
+        // By then the opening has asked.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::pause();
+        // More than a question may take alone, less than a write.
+        tokio::time::advance(Duration::from_secs(12)).await;
+        tokio::time::resume();
+        go.send(()).unwrap();
+    };
+    let (opened, ()) = tokio::join!(bed.open(1), slow_write);
+    assert_eq!(opened.end, Offset(END));
+    assert_eq!(delivery.await.unwrap(), Offset(END));
+}

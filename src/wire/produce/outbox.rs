@@ -142,6 +142,11 @@ impl Outbox {
         self.queues.is_empty()
     }
 
+    /// So many batches of a partition may be in flight from now on; at least 1. What is in flight stays so.
+    pub fn limit_in_flight(&mut self, per_partition: usize) {
+        self.in_flight_per_partition = per_partition.max(1);
+    }
+
     /// Restricts a writer to one batch in flight, or lifts the restriction.
     pub fn limit_to_one(&mut self, seat: Seat, one_only: bool) {
         if let Some(queue) = self.queues.get_mut(&seat) {

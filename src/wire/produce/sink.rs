@@ -26,10 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct ProduceSettings {
     /// Bytes of batches in one request, unless a single batch is larger; below the brokers' `socket.request.max.bytes`.
     pub request_bytes_max: usize,
-    /// Requests in flight per broker, at least 1. A broker works on one at a time: more hide the round trip.
+    /// Requests in flight per broker, at least 1, over a short path. A broker works on one at a time: more hide the round
+    /// trip, and over a long path there are as many as that takes.
     pub requests_in_flight: usize,
-    /// Batches in flight per partition once its first ack has come, at least 1. Brokers recognise the last 5 as
-    /// duplicates; more are safe too (compare-and-append) and cost an attach after a disconnect.
+    /// Batches in flight per partition once its first ack has come, at least 1, over a short path; more over a long one.
+    /// Brokers recognise the last 5 as duplicates; more are safe too (compare-and-append) and cost an attach after a
+    /// disconnect.
     pub batches_in_flight_per_partition: usize,
     /// How long a leader may wait for the in-sync replicas. While it waits it works on nothing else of the same lane, so
     /// this is also how long a partition with a frozen follower can hold up its neighbours.
@@ -104,16 +106,11 @@ impl ProduceSink {
             let reason = format!("waiting for a connection to broker {} of {}", leader.broker_id, cluster.alias());
             return Err(Attempt::Wait { reason, metadata_is_stale: true });
         };
-        let sight = Sight {
-            connection: &connection,
-            alias: cluster.alias(),
-            at,
-            epoch: leader.epoch,
-            producer,
-            timeout: settings.timeout,
-        };
+        let timeout = lane.patience(settings.timeout);
+        let sight =
+            Sight { connection: &connection, alias: cluster.alias(), at, epoch: leader.epoch, producer, timeout };
         // Boxed, because partitions that are not looking now need not hold the room for it.
-        let limit = lane.limits().get(&connection, &at.topic, settings.timeout);
+        let limit = lane.limits().get(&connection, &at.topic, timeout);
         let (look, batch_bytes_max) = Box::pin(futures::future::join(sight.look(), limit)).await;
         drop(turn);
         let Ends { end, log_start, state } = match look? {

@@ -70,13 +70,24 @@ impl Client {
 
     /// Deletes a topic and waits until metadata no longer has it.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
-        let topic = DeleteTopicState::default().with_name(Some(name_of(name)));
-        let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        self.delete_topics(&[name.to_owned()])
+    }
+
+    /// Deletes topics in one request and waits until metadata no longer has them.
+    pub fn delete_topics(&self, names: &[String]) -> Result<()> {
+        let topic = |name: &String| DeleteTopicState::default().with_name(Some(name_of(name)));
+        let topics = names.iter().map(topic).collect();
+        let request = DeleteTopicsRequest::default().with_topics(topics).with_timeout_ms(30_000);
         let answer = self.ask_controller(&request, 6)?;
-        answer.responses.iter().try_for_each(|t| accepted(t.error_code, format_args!("delete {name}")))?;
+        for topic in &answer.responses {
+            let name = topic.name.as_ref().map_or("", |name| name.as_str());
+            accepted(topic.error_code, format_args!("delete {name}"))?;
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.again(|| {
-            let gone = self.metadata(Some(&[name]))?.topics.iter().all(|t| t.error_code == 3);
-            accepted(if gone { 0 } else { 5 }, format_args!("{name} is still there"))
+            let left = self.metadata(Some(&names))?.topics.into_iter().find(|t| t.error_code != 3);
+            let name = left.as_ref().and_then(|t| t.name.as_ref()).map_or("", |name| name.as_str());
+            accepted(if left.is_none() { 0 } else { 5 }, format_args!("{name} is still there"))
         })
     }
 
