@@ -60,11 +60,9 @@ pub fn run(bench: &Bench) {
         mib(size(&ledger)),
     );
     let payload = Payload::of(Codec::None, 1);
-    let mut next = 0;
-    for (kind, stop) in STOPS {
+    for (next, (kind, stop)) in (0..).zip(STOPS) {
         stop(&mirror);
         payload.append(&bench.source, &topic, PARTITIONS, next..next + 1);
-        next += 1;
         let launched = Instant::now();
         mirror.start();
         wait(&bench, &mirror, &copy, expected + 1);

@@ -181,7 +181,8 @@ struct Keeper<'a>(&'a ByteRate);
 impl<'a> Keeper<'a> {
     fn of(rate: &'a ByteRate) -> Option<Self> {
         let was_kept = std::mem::replace(&mut rate.gate().is_kept, true);
-        (!was_kept).then_some(Self(rate))
+        // Made only then: a second one, dropped at once, would end the first one's office.
+        (!was_kept).then(|| Self(rate))
     }
 
     /// Waits for about as many cells as the first one needs; whoever is first then passes, if they are enough.
@@ -301,6 +302,34 @@ mod tests {
     async fn weights_divide_the_rate() {
         let passed = passed(&[("payments", 4, 2), ("logs", 1, 20)]).await;
         assert!((2..=6).contains(&(passed[0] / passed[1].max(1))), "{passed:?} KiB");
+    }
+
+    #[tokio::test]
+    async fn weights_divide_the_rate_also_where_one_partition_is_away_between_two_batches() {
+        let rate = ByteRate::unlimited();
+        rate.set(Some(4 << 20));
+        let mut tasks = tokio::task::JoinSet::new();
+        let counts: Vec<Arc<AtomicU64>> = (0..2).map(|_| Arc::default()).collect();
+        for (name, weight, waiters, count) in [("heavy", 3, 1, &counts[0]), ("light", 1, 4, &counts[1])] {
+            for _ in 0..waiters {
+                let (share, count) = (rate.share(name, weight), count.clone());
+                tasks.spawn(async move {
+                    loop {
+                        let mut toll = share.toll(98 << 10);
+                        toll.pay().await;
+                        count.fetch_add(98, Ordering::Relaxed);
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                });
+            }
+        }
+        let sum = || counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>();
+        while sum() < 8 << 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tasks.shutdown().await;
+        let passed: Vec<u64> = counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        assert!((2..=4).contains(&(passed[0] / passed[1].max(1))), "{passed:?} KiB");
     }
 
     #[tokio::test]
