@@ -5,7 +5,8 @@ use crate::support::load::{Load, LoadSpec};
 use crate::support::raw::Election;
 use crate::support::{Cluster, ClusterSpec, until};
 
-fn started(specs: [ClusterSpec; 2]) -> (Cluster, Cluster) {
+/// Both clusters, booted side by side.
+pub fn started(specs: [ClusterSpec; 2]) -> (Cluster, Cluster) {
     let [source, target] = specs;
     std::thread::scope(|both| {
         let target = both.spawn(|| Cluster::start(target));

@@ -32,6 +32,8 @@ mod processor;
 mod rights;
 mod rotation;
 mod start;
+mod storm;
+mod storm_faults;
 mod tokens;
 mod topics;
 mod translation;
