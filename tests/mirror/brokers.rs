@@ -21,6 +21,32 @@ fn copies_on(mirror: &Twinlog, what: &str) {
     until(2 * SOON, what, || copied() > before + 200.0);
 }
 
+/// Every partition of a cluster, Kafka's own topics and the ledger's too, gives up a replica and gets another one back,
+/// under another leader.
+fn everything_moves(cluster: &Cluster, round: usize) {
+    let client = cluster.client();
+    let all = || {
+        let topics = client.metadata(None).unwrap().topics;
+        let named = topics.into_iter().map(|topic| (topic.name.expect("topics have names"), topic.partitions));
+        let each = named.flat_map(|(name, partitions)| partitions.into_iter().map(move |p| (name.clone(), p)));
+        each.collect::<Vec<_>>()
+    };
+    let partitions = all();
+    for replicas in [2, 3] {
+        for (place, (topic, partition)) in partitions.iter().enumerate() {
+            let first = (place + round + replicas) as i32;
+            let three = [first, first + 1, first + 2].map(|n| n % 3 + 1);
+            let index = partition.partition_index;
+            client.again(|| client.reassign(topic, index, &three[..replicas])).unwrap();
+        }
+        let is_there = || all().iter().all(|(_, p)| p.replica_nodes.len() == replicas && p.isr_nodes.len() == replicas);
+        until(2 * SOON, &format!("everything has {replicas} replicas"), is_there);
+        for (topic, partition) in &partitions {
+            client.again(|| client.elect(topic, partition.partition_index, Election::Preferred)).unwrap();
+        }
+    }
+}
+
 #[test]
 fn brokers_of_both_clusters_die_freeze_and_move_and_the_copy_stays_exact() {
     let (source, target) = started([ClusterSpec::three(), ClusterSpec::three()]);
@@ -47,6 +73,8 @@ fn brokers_of_both_clusters_die_freeze_and_move_and_the_copy_stays_exact() {
             client.again(|| client.reassign(&topic, 1, &replicas)).unwrap();
             client.again(|| client.elect(&topic, 1, Election::Preferred)).unwrap();
             copies_on(&mirror, &format!("it copies on after leaders of the {name} moved"));
+            everything_moves(cluster, round);
+            copies_on(&mirror, &format!("it copies on after every partition of the {name} moved"));
         }
     }
     load.stop();

@@ -17,7 +17,7 @@ use super::limits::TopicLimits;
 use super::outbox::{Outbox, Seat, Sent};
 use super::piece::Piece;
 use super::request::{self, Part};
-use super::response::{self, Answer, TopicKey};
+use super::response::{self, Answer, Response, TopicKey};
 use super::sink::Shared;
 use super::verdict::verdict;
 use crate::endpoint::{Error, ErrorKind, Result};
@@ -37,6 +37,9 @@ const OPENING_TAKES: Duration = Duration::from_millis(5);
 const WRITTEN_FOR: Duration = Duration::from_secs(1);
 /// What the network may add to the time the broker itself may take for an answer.
 const NETWORK_MARGIN: Duration = Duration::from_secs(5);
+/// Longest silence that a broker may announce because of a quota. Brokers do not bound it: it is what was sent beyond the
+/// quota, divided by the quota.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(300);
 
 /// The way to one leader. It ends for good with its connection; the next writer opens another.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ struct Written {
     at: Option<Instant>,
     /// The shortest time in which a request was answered: the round trip, nearly.
     quickest: Option<Duration>,
+    /// Until then the broker reads nothing that is sent: a quota was exceeded (KIP-219).
+    muted_until: Option<Instant>,
 }
 
 impl Written {
@@ -119,8 +124,11 @@ impl Lane {
         Ok(Place { lane: self.clone(), seat, room })
     }
 
-    /// Waits for a turn to open a partition through this lane.
+    /// Waits for a turn to open a partition through this lane; none comes while the broker does not listen.
     pub async fn turn_to_open(&self) -> SemaphorePermit<'_> {
+        while let Some(until) = self.muted_until() {
+            sleep_until(until).await;
+        }
         let share = OPENING_AT_ONCE / self.written().openings();
         self.opening.acquire_many(share).await.expect("the semaphore is never closed")
     }
@@ -136,6 +144,11 @@ impl Lane {
         let outbox = Mutex::new(Outbox::new(in_flight_per_partition));
         let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE as usize));
         Arc::new(Self { connection: Weak::new(), outbox, work, limits, opening, written: Mutex::default() })
+    }
+
+    /// When the broker listens again, while it does not.
+    fn muted_until(&self) -> Option<Instant> {
+        self.written().muted_until.filter(|until| *until > Instant::now())
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
@@ -197,7 +210,7 @@ struct Task {
     answers: FuturesOrdered<BoxFuture<'static, Result<Bytes>>>,
     /// What each awaited answer is about, with the version it was asked in, and when.
     in_flight: VecDeque<(i16, Instant, Vec<Sent>)>,
-    /// When the last answer came, or the first of the requests in flight was sent.
+    /// When the last answer came or the silence ends that it announced, or the first of the requests in flight was sent.
     progress: Instant,
 }
 
@@ -225,7 +238,11 @@ impl Task {
             if renewing && self.in_flight.is_empty() {
                 return Error::new(ErrorKind::Attach, "its authenticated session ends, a new connection takes over");
             }
-            while !renewing && self.in_flight.len() < self.shared.settings.requests_in_flight.max(1) {
+            let muted_until = self.lane.muted_until();
+            while !renewing
+                && muted_until.is_none()
+                && self.in_flight.len() < self.shared.settings.requests_in_flight.max(1)
+            {
                 let sent = self.lane.outbox().gather(self.shared.settings.request_bytes_max);
                 if sent.is_empty() {
                     break;
@@ -237,12 +254,12 @@ impl Task {
             let patience = self.shared.settings.timeout + NETWORK_MARGIN;
             let silent_at = (!self.in_flight.is_empty()).then(|| self.progress + patience);
             let vacant_at = vacant_since.map(|since| since + VACANT_FOR);
-            let deadline = [silent_at, vacant_at, renew_at.filter(|_| !renewing)].into_iter().flatten().min();
+            let deadlines = [silent_at, vacant_at, renew_at.filter(|_| !renewing), muted_until];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return Error::new(ErrorKind::Attach, "Twinlog is stopping"),
                 Some(answer) = self.answers.next() => {
-                    self.progress = Instant::now();
                     if let Err(error) = self.settle(answer) {
                         return error;
                     }
@@ -293,7 +310,7 @@ impl Task {
             ApiKey::Produce,
             version,
             body,
-            (timeout + NETWORK_MARGIN).saturating_mul(queued),
+            (timeout + NETWORK_MARGIN + LONGEST_THROTTLE).saturating_mul(queued),
         );
         self.answers.push_back(Box::pin(answer));
         self.in_flight.push_back((version, Instant::now(), sent));
@@ -303,12 +320,9 @@ impl Task {
     fn settle(&mut self, answer: Result<Bytes>) -> Result<()> {
         let body = answer?;
         let version = self.in_flight.front().expect("an answer has its request").0;
-        let answers = response::decode(version, body)?;
+        let Response { answers, throttle } = response::decode(version, body)?;
         let (_, asked, sent) = self.in_flight.pop_front().expect("an answer has its request");
-        let took = asked.elapsed();
-        let mut written = self.lane.written();
-        written.quickest = Some(written.quickest.map_or(took, |quickest| quickest.min(took)));
-        drop(written);
+        self.heard(asked.elapsed(), throttle.min(LONGEST_THROTTLE));
         let by_place: HashMap<_, _> = answers.iter().map(|answer| (place_of(answer), answer)).collect();
         let outcomes: Vec<(Sent, Result<Offset>)> = sent
             .into_iter()
@@ -326,6 +340,21 @@ impl Task {
             outbox.settle(sent, outcome);
         }
         Ok(())
+    }
+
+    /// An answer came after so long, and the broker does not listen for so long.
+    fn heard(&mut self, took: Duration, throttle: Duration) {
+        let now = Instant::now();
+        // The silence that is announced is none.
+        self.progress = now + throttle;
+        let mut written = self.lane.written();
+        written.quickest = Some(written.quickest.map_or(took, |quickest| quickest.min(took)));
+        let muted = (!throttle.is_zero()).then_some(self.progress);
+        if muted.is_some() && written.muted_until.is_none() {
+            let (cluster, broker) = (self.shared.cluster.alias(), self.connection.broker_id());
+            tracing::info!(cluster, broker, ?throttle, "a quota of the brokers throttles what is written");
+        }
+        written.muted_until = muted;
     }
 
     fn outcome(&self, sent: &Sent, answer: Option<&Answer>) -> Result<Offset> {
@@ -379,11 +408,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn beside_writes_as_many_partitions_are_opened_at_once_as_hide_the_round_trip() {
         let openings = |quickest: Option<u64>| {
-            Written { at: Some(Instant::now()), quickest: quickest.map(Duration::from_millis) }.openings()
+            let quickest = quickest.map(Duration::from_millis);
+            Written { at: Some(Instant::now()), quickest, muted_until: None }.openings()
         };
         assert_eq!([None, Some(0), Some(7), Some(150), Some(9_000)].map(openings), [1, 1, 1, 30, 64]);
         assert_eq!(Written::default().openings(), 64);
-        let written = Written { at: Some(Instant::now()), quickest: None };
+        let written = Written { at: Some(Instant::now()), ..Written::default() };
         tokio::time::advance(WRITTEN_FOR).await;
         assert_eq!(written.openings(), 64, "nobody writes any more");
     }
