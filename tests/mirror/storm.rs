@@ -60,7 +60,8 @@ impl Looks {
     /// Mean of a part of the looks, in MiB.
     fn mib(&self, part: std::ops::Range<usize>) -> u64 {
         let part = &self.0[part];
-        part.iter().map(|look| look.resident_bytes).sum::<u64>() / part.len().max(1) as u64 >> 20
+        let bytes: u64 = part.iter().map(|look| look.resident_bytes).sum();
+        bytes / part.len().max(1) as u64 / (1 << 20)
     }
 }
 
