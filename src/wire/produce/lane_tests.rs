@@ -296,22 +296,27 @@ async fn an_answer_that_makes_no_sense_ends_the_lane_and_opening_again_connects_
 #[tokio::test]
 async fn a_silence_that_a_quota_announces_is_waited_out_by_writes_and_openings() {
     let mut bed = Bed::new(2).await;
-    let mut writers = bed.writers(2).await;
+    let mut writers = bed.writers(3).await;
     let (go, held) = tokio::sync::oneshot::channel();
     bed.next_reply(Reply::Held(held));
     // Far longer than a lane bears a silence that nobody has announced.
     bed.next_reply(Reply::Throttled(Duration::from_secs(120)));
     let first = send(&mut writers[0], END).await;
     assert_eq!(bed.produced.recv().await.unwrap(), [0]);
-    let (second, third) = (send(&mut writers[1], END).await, send(&mut writers[0], END + 1).await);
+    let second = send(&mut writers[1], END).await;
     go.send(()).unwrap();
     first.await.unwrap();
     assert_eq!(second.await.unwrap(), Offset(END));
-    tokio::time::pause();
-    let mut opened = bed.open(2).await.writer;
-    assert_eq!(third.await.unwrap(), Offset(END + 1));
-    assert_eq!(send(&mut opened, END).await.await.unwrap(), Offset(END));
-    tokio::time::resume();
+    let third = send(&mut writers[2], END).await;
+    let (opened, ()) = tokio::join!(bed.open(3), async {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::resume();
+    });
+    assert_eq!(third.await.unwrap(), Offset(END));
+    assert_eq!(send(&mut { opened.writer }, END).await.await.unwrap(), Offset(END));
     assert!(bed.closed.try_recv().is_err(), "by the one connection");
 }
 
