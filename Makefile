@@ -34,7 +34,7 @@ soak: setup
 	TWINLOG_SOAK=1 bash -o pipefail -c '{ tests/fuzz/run.sh 120 && \
 	  cargo test --no-fail-fast --tests -- --test-threads=2 --nocapture && \
 	  TWINLOG_TEST_PLANE=records cargo test --no-fail-fast --test mirror -- --test-threads=2 --nocapture \
-	    $(ON_RECORDS) brokers:: --skip damaged_on_its_way; } 2>&1 \
+	    $(ON_RECORDS) brokers:: network:: expiry:: storm:: --skip damaged_on_its_way; } 2>&1 \
 	  | tee tests/soak-output/$$(date -u +%Y-%m-%dT%H%MZ).txt'
 
 # In the development profile: what is built here serves `make test` too, and the demo needs no more speed.

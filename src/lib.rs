@@ -57,6 +57,8 @@
 //! * **Duplicate detection does not compare content.** But a sequence is a function of the record's place, so that the same
 //!   sequences are the same records whoever cuts them into batches (another cut is refused and leads to an attach); and the
 //!   last record's content is held against an anchor at every start.
+//! * **A quota is a silence that was announced.** Whose quota is exceeded is answered, and then the broker reads nothing
+//!   more from that connection for as long as it has said (KIP-219), minutes where the quota is small: no dead peer.
 //! * **Kafka never compares a committed position with the one it replaces.** Whose a position is, is known only by what we
 //!   remember to have written, and what we may have written before a crash.
 //! * **Each position of a group expires on its own**; but a classic group that once had members loses all of them counted

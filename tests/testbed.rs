@@ -313,6 +313,26 @@ fn a_proxied_broker_is_slow_cut_off_or_garbled_as_asked() {
     assert_eq!(cluster.client().bounds(&topic, 0).unwrap(), (0, 150));
 }
 
+#[test]
+fn a_swallowed_connection_stays_open_and_silent_also_when_the_broker_has_died_and_new_ones_work() {
+    let cluster = Cluster::start(ClusterSpec { proxied: true, ..ClusterSpec::default() });
+    let (broker, patience) = (cluster.only(), Duration::from_millis(300));
+    let dial = || Connection::dial(broker.address(), patience);
+    let ask = |on: &mut Connection| on.exchange(&MetadataRequest::default(), 9).map(drop).map_err(|e| e.kind());
+    let (mut before, silent) = (dial().unwrap(), Err(std::io::ErrorKind::WouldBlock));
+    assert_eq!(ask(&mut before), Ok(()));
+    broker.proxy().swallow();
+    assert_eq!(ask(&mut before), silent);
+    assert_eq!(dial().map(drop).map_err(|e| e.kind()), silent, "connected, and nothing comes");
+    broker.proxy().mend();
+    until(SOON, "new ones work", || dial().is_ok_and(|mut fresh| ask(&mut fresh).is_ok()));
+    assert_eq!(ask(&mut before), silent, "what was lost does not come back");
+    broker.kill9();
+    assert_eq!(ask(&mut before), silent, "nobody tells of the death");
+    drop(before);
+    until(SOON, "the proxy keeps nothing of whom it has forgotten", || broker.proxy().connections() == 0);
+}
+
 /// Commits a position of topic "any" over a connection of its own and asks something else behind it.
 fn commit_and_more(
     address: std::net::SocketAddr,

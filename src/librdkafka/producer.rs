@@ -384,7 +384,11 @@ impl Transactions {
     fn error(&self, kind: ErrorKind, attempted: &str, what: &str) -> Error {
         let (cluster, topic) = (&self.cluster.alias, &self.topic);
         let advice = match kind {
-            ErrorKind::Fenced => ": another Twinlog has claimed this link's ledger".to_owned(),
+            // Brokers fence also whose transaction they have ended, and say no more than that (KIP-360).
+            ErrorKind::Fenced => format!(
+                ": another Twinlog has claimed this link's ledger, or brokers have ended a transaction that stood open \
+                 for {TRANSACTION_TIMEOUT:?}"
+            ),
             ErrorKind::Denied => {
                 format!(
                     ": check clusters.{cluster}.security, and the rights to write this topic and its transactional id"

@@ -218,6 +218,27 @@ async fn a_request_that_times_out_ends_the_connection_for_all() {
     broker.stop().await;
 }
 
+/// Else a connection whose other side has vanished would be asked again and again by whoever is quicker to give up.
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_any_more_ends_the_connection_too_when_it_times_out() {
+    let (at, broker) = serve(|mut peer| async move {
+        peer.greet(OFFERS).await;
+        let answered = peer.next().await.expect("a request");
+        peer.answer(&answered, answered.version, &group(1)).await;
+        while peer.next().await.is_some() {}
+    })
+    .await;
+    let connection = dial(&at, Security::default()).await.expect("a greeting");
+    let soon = Duration::from_millis(100);
+    drop(connection.start(ListGroupsRequest::default(), soon));
+    assert!(timeout(2 * soon, connection.closed()).await.is_err(), "that one was answered");
+    drop(connection.start(ListGroupsRequest::default(), soon));
+    timeout(SOON, connection.closed()).await.expect("the connection is given up");
+    let error = connection.call(ListGroupsRequest::default()).await.expect_err("it has ended");
+    assert!(error.message.contains("no answer to ListGroups"), "{error}");
+    broker.stop().await;
+}
+
 #[tokio::test]
 async fn dropping_a_connection_closes_it_and_fails_what_waits() {
     let (at, broker) = serve(|mut peer| async move {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -80,7 +81,7 @@ impl Line {
     }
 
     /// Queues a frame now, in call order; the future awaits the answer's body until `timeout` after this call. Dropping
-    /// the future forgets the answer, not the request.
+    /// the future forgets the answer, not the request: one that is not answered by then ends the line all the same.
     pub(super) fn send(
         &self,
         request: Outgoing,
@@ -92,19 +93,17 @@ impl Line {
         // A closed queue drops the sender at once, so the wait below ends with the line's cause.
         let _ = self.queue.send(Queued { request, answer });
         let state = self.state.clone();
+        let late = format!("{}: no answer to {what} within {timeout:?}; connection given up", state.peer);
+        let mut waiting = Waiting { answered: Some(answered), deadline, late, state: state.clone() };
         async move {
-            match timeout_at(deadline, answered).await {
-                Ok(Ok(body)) => Ok(body),
-                Ok(Err(_)) => {
+            match waiting.wait().await {
+                Some(Ok(body)) => Ok(body),
+                Some(Err(_)) => {
                     // A task lets go of its requests a moment before it tells why it ended.
                     state.ended().await;
                     Err(state.cause().context(what))
                 }
-                Err(_) => {
-                    let late = format!("{}: no answer to {what} within {timeout:?}; connection given up", state.peer);
-                    state.end(Error::new(ErrorKind::Retryable, late));
-                    Err(state.cause())
-                }
+                None => Err(state.cause()),
             }
         }
     }
@@ -112,6 +111,47 @@ impl Line {
     /// What all users of the line share.
     pub(super) fn state(&self) -> &Arc<State> {
         &self.state
+    }
+}
+
+/// Somebody waits for an answer.
+struct Waiting {
+    /// Until it has come, or has not come in time.
+    answered: Option<oneshot::Receiver<Bytes>>,
+    deadline: Instant,
+    /// What the line ends with then.
+    late: String,
+    state: Arc<State>,
+}
+
+impl Waiting {
+    /// `None`: the answer did not come in time, and the line has ended for that.
+    async fn wait(&mut self) -> Option<Result<Bytes, oneshot::error::RecvError>> {
+        let answered = self.answered.as_mut().expect("it is waited for once");
+        let outcome = timeout_at(self.deadline, answered).await.ok();
+        self.answered = None;
+        if outcome.is_none() {
+            self.state.end(Error::new(ErrorKind::Retryable, std::mem::take(&mut self.late)));
+        }
+        outcome
+    }
+}
+
+impl Drop for Waiting {
+    /// Whoever gives up sooner says nothing about the line. But if nobody looked any further, one whose other side has
+    /// vanished would be asked again and again by those, for ever.
+    fn drop(&mut self) {
+        let Some(answered) = self.answered.take() else { return };
+        // A program that ends drops what waits when there is nowhere to wait any more.
+        if self.state.has_ended() || Handle::try_current().is_err() {
+            return;
+        }
+        let (state, deadline, late) = (self.state.clone(), self.deadline, std::mem::take(&mut self.late));
+        self.state.scope.spawn_until_stopped(async move {
+            if timeout_at(deadline, answered).await.is_err() {
+                state.end(Error::new(ErrorKind::Retryable, late));
+            }
+        });
     }
 }
 

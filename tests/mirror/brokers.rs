@@ -5,7 +5,8 @@ use crate::support::load::{Load, LoadSpec};
 use crate::support::raw::Election;
 use crate::support::{Cluster, ClusterSpec, until};
 
-fn started(specs: [ClusterSpec; 2]) -> (Cluster, Cluster) {
+/// Both clusters, booted side by side.
+pub fn started(specs: [ClusterSpec; 2]) -> (Cluster, Cluster) {
     let [source, target] = specs;
     std::thread::scope(|both| {
         let target = both.spawn(|| Cluster::start(target));
@@ -18,6 +19,32 @@ fn copies_on(mirror: &Twinlog, what: &str) {
     let copied = || mirror.metric("twinlog_records_total").unwrap_or(0.0);
     let before = copied();
     until(2 * SOON, what, || copied() > before + 200.0);
+}
+
+/// Every partition of a cluster, Kafka's own topics and the ledger's too, gives up a replica and gets another one back,
+/// under another leader.
+fn everything_moves(cluster: &Cluster, round: usize) {
+    let client = cluster.client();
+    let all = || {
+        let topics = client.metadata(None).unwrap().topics;
+        let named = topics.into_iter().map(|topic| (topic.name.expect("topics have names"), topic.partitions));
+        let each = named.flat_map(|(name, partitions)| partitions.into_iter().map(move |p| (name.clone(), p)));
+        each.collect::<Vec<_>>()
+    };
+    let partitions = all();
+    for replicas in [2, 3] {
+        for (place, (topic, partition)) in partitions.iter().enumerate() {
+            let first = (place + round + replicas) as i32;
+            let three = [first, first + 1, first + 2].map(|n| n % 3 + 1);
+            let index = partition.partition_index;
+            client.again(|| client.reassign(topic, index, &three[..replicas])).unwrap();
+        }
+        let is_there = || all().iter().all(|(_, p)| p.replica_nodes.len() == replicas && p.isr_nodes.len() == replicas);
+        until(2 * SOON, &format!("everything has {replicas} replicas"), is_there);
+        for (topic, partition) in &partitions {
+            client.again(|| client.elect(topic, partition.partition_index, Election::Preferred)).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -46,6 +73,8 @@ fn brokers_of_both_clusters_die_freeze_and_move_and_the_copy_stays_exact() {
             client.again(|| client.reassign(&topic, 1, &replicas)).unwrap();
             client.again(|| client.elect(&topic, 1, Election::Preferred)).unwrap();
             copies_on(&mirror, &format!("it copies on after leaders of the {name} moved"));
+            everything_moves(cluster, round);
+            copies_on(&mirror, &format!("it copies on after every partition of the {name} moved"));
         }
     }
     load.stop();

@@ -1,13 +1,18 @@
 //! Users, certificates and the listener settings of a secured cluster.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 use serde_json::json;
+
+use super::scratch::replace;
+
+const MADE: &str = "rcgen makes keys and certificates from these parameters";
 
 /// A user of a secured cluster, known to SCRAM-SHA-512, SCRAM-SHA-256 and PLAIN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,36 +41,70 @@ pub struct Certificates {
     pub client: PathBuf,
     /// Its key, PEM.
     pub client_key: PathBuf,
+    authority: Authority,
+}
+
+/// Whoever signs a cluster's certificates.
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// What a broker's certificate is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// In force, for 127.0.0.1 and localhost.
+    Good,
+    /// For these names, some years ago.
+    Expired,
+    /// In force, for another host.
+    OtherName,
 }
 
 /// Makes an authority, a broker certificate for 127.0.0.1 and localhost, and one for clients in `directory`.
 pub fn certificates(directory: &Path) -> Certificates {
-    let made = "rcgen makes keys and certificates from these parameters";
-    let mut authority = CertificateParams::new(Vec::new()).expect(made);
+    let mut authority = CertificateParams::new(Vec::new()).expect(MADE);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     authority.distinguished_name.push(DnType::CommonName, "Twinlog test authority");
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect(made)).expect(made);
-    let key = KeyPair::generate().expect(made);
-    let broker = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).expect(made);
-    let broker = broker.signed_by(&key, &authority).expect(made);
-    let client_key = KeyPair::generate().expect(made);
-    let mut client = CertificateParams::new(Vec::new()).expect(made);
-    client.distinguished_name.push(DnType::CommonName, "twinlog");
-    let client = client.signed_by(&client_key, &authority).expect(made);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect(MADE)).expect(MADE);
     let at = |name: &str| directory.join(name);
-    let files = Certificates {
-        ca: at("ca.pem"),
-        broker: at("broker.pem"),
-        client: at("client.pem"),
-        client_key: at("client.key"),
-    };
-    let write = |file: &Path, text: String| fs::write(file, text).expect("the scratch directory can be written");
-    write(&files.ca, authority.pem());
-    write(&files.broker, format!("{}{}{}", key.serialize_pem(), broker.pem(), authority.pem()));
-    write(&files.client, client.pem());
-    write(&files.client_key, client_key.serialize_pem());
+    let (ca, broker, client, client_key) = (at("ca.pem"), at("broker.pem"), at("client.pem"), at("client.key"));
+    replace(&ca, &authority.pem());
+    let files = Certificates { ca, broker, client, client_key, authority };
+    files.renew_brokers(Validity::Good);
+    files.renew_clients();
     files
+}
+
+impl Certificates {
+    /// Writes another key and certificate for the brokers, who read them when they start.
+    pub fn renew_brokers(&self, validity: Validity) {
+        let names: &[&str] = match validity {
+            Validity::Good | Validity::Expired => &["localhost", "127.0.0.1"],
+            Validity::OtherName => &["elsewhere.example"],
+        };
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut broker = CertificateParams::new(names).expect(MADE);
+        if validity == Validity::Expired {
+            (broker.not_before, broker.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        }
+        let key = KeyPair::generate().expect(MADE);
+        let signed = broker.signed_by(&key, &self.authority).expect(MADE);
+        replace(&self.broker, &format!("{}{}{}", key.serialize_pem(), signed.pem(), self.authority.pem()));
+    }
+
+    /// Writes another key and certificate for clients.
+    pub fn renew_clients(&self) {
+        self.renew_clients_by(self);
+    }
+
+    /// The same from another cluster's authority, which nobody trusts here.
+    pub fn renew_clients_by(&self, other: &Certificates) {
+        let mut client = CertificateParams::new(Vec::new()).expect(MADE);
+        client.distinguished_name.push(DnType::CommonName, "twinlog");
+        let key = KeyPair::generate().expect(MADE);
+        let signed = client.signed_by(&key, &other.authority).expect(MADE);
+        replace(&self.client_key, &key.serialize_pem());
+        replace(&self.client, &signed.pem());
+    }
 }
 
 fn own(key: &str) -> String {

@@ -134,6 +134,30 @@ pub fn usage_of(pid: u32) -> Option<Usage> {
     Some(Usage { cpu: Duration::from_millis(ticks * 10), peak_bytes: peak.parse::<u64>().ok()? * 1024 })
 }
 
+/// What a process holds at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Memory resident, in bytes.
+    pub resident_bytes: u64,
+    /// Open files, connections among them.
+    pub files: usize,
+    /// Connections, pipes and the like.
+    pub sockets: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What a running process holds; `None` when it has ended.
+pub fn footprint_of(pid: u32) -> Option<Footprint> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let resident = field("VmRSS:")?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024;
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let links: Vec<PathBuf> = open.filter_map(|file| fs::read_link(file.path()).ok()).collect();
+    let sockets = links.iter().filter(|to| to.to_string_lossy().starts_with("socket:")).count();
+    Some(Footprint { resident_bytes: resident, files: links.len(), sockets, threads: field("Threads:")?.parse().ok()? })
+}
+
 /// The same command under `setpriv --pdeathsig KILL`, which execs it: it keeps the pid and dies with its parent thread.
 pub fn mortal(command: &Command) -> Command {
     let mut mortal = Command::new("setpriv");

@@ -1,11 +1,12 @@
-//! A wire with faults between clients and one broker: slow, cut, flipping a bit of what it carries, or keeping it back.
+//! A wire with faults between clients and one broker: slow, cut, dead but open, flipping a bit of what it carries, or
+//! keeping it back.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,11 +32,21 @@ pub struct Proxy {
 struct Wire {
     ended: AtomicBool,
     cut: AtomicBool,
+    swallows: AtomicBool,
     delay_micros: AtomicU64,
     to_corrupt: AtomicU64,
     corrupted: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Weak<Pair>>>,
     holds: Holds,
+}
+
+/// A client's connection and the one to the broker that goes with it.
+#[derive(Debug)]
+struct Pair {
+    client: TcpStream,
+    broker: TcpStream,
+    /// What comes from either side disappears from now on, and neither learns that the other has ended.
+    dead: AtomicBool,
 }
 
 impl Proxy {
@@ -77,9 +88,22 @@ impl Proxy {
         self.wire.close_all();
     }
 
-    /// Forwards again.
+    /// Half-open: what the connections carry disappears, and nobody is told. Those that are open stay so for good; those
+    /// that are made until [`Proxy::mend`] too.
+    pub fn swallow(&self) {
+        self.wire.swallows.store(true, Ordering::Relaxed);
+        self.wire.open().iter().filter_map(Weak::upgrade).for_each(|pair| pair.dead.store(true, Ordering::Relaxed));
+    }
+
+    /// Forwards again what comes by new connections.
     pub fn mend(&self) {
         self.wire.cut.store(false, Ordering::Relaxed);
+        self.wire.swallows.store(false, Ordering::Relaxed);
+    }
+
+    /// How many clients are connected, by connections that are dead or not.
+    pub fn connections(&self) -> usize {
+        self.wire.open().iter().filter(|pair| pair.strong_count() > 0).count()
     }
 
     /// Flips one bit in the middle of each of the next `count` produce requests that carry more than 2 KiB.
@@ -113,12 +137,25 @@ impl Drop for Proxy {
     }
 }
 
+impl Pair {
+    fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    /// Fails only for what is closed already.
+    fn close(&self) {
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.broker.shutdown(Shutdown::Both);
+    }
+}
+
 impl Wire {
+    fn open(&self) -> MutexGuard<'_, Vec<Weak<Pair>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn close_all(&self) {
-        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // Fails only for one that is closed already.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.open().drain(..).filter_map(|pair| pair.upgrade()).for_each(|pair| pair.close());
     }
 
     /// Flips a bit of a frame (without its length) when it is one to corrupt.
@@ -146,22 +183,38 @@ type Asked = Mutex<HashMap<i32, i16>>;
 fn forward(wire: &Arc<Wire>, client: TcpStream, broker: TcpStream) -> io::Result<()> {
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
-    wire.open.lock().unwrap_or_else(PoisonError::into_inner).extend([client.try_clone()?, broker.try_clone()?]);
+    let pair = Arc::new(Pair { client, broker, dead: AtomicBool::new(false) });
+    let mut open = wire.open();
+    open.retain(|pair| pair.strong_count() > 0);
+    open.push(Arc::downgrade(&pair));
+    // Asked while nobody can be walking through the list: a connection is either in it or made dead here.
+    pair.dead.store(wire.swallows.load(Ordering::Relaxed), Ordering::Relaxed);
+    drop(open);
     let (requests, to_broker) = channel();
     let (responses, to_client) = channel();
-    let (from_client, from_broker) = (client.try_clone()?, broker.try_clone()?);
     let asked = Arc::<Asked>::default();
-    let (up, down, asks) = (wire.clone(), wire.clone(), asked.clone());
-    thread::spawn(move || read_requests(&up, from_client, &asks, &requests));
-    thread::spawn(move || read_responses(&down, from_broker, &asked, &responses));
-    let (up, down) = (wire.clone(), wire.clone());
-    thread::spawn(move || write(&up, broker, to_broker));
-    thread::spawn(move || write(&down, client, to_client));
+    let (its, of, asks) = (pair.clone(), wire.clone(), asked.clone());
+    thread::spawn(move || read_requests(&of, &its.client, &asks, &requests));
+    let (its, of) = (pair.clone(), wire.clone());
+    thread::spawn(move || read_responses(&of, &its.broker, &asked, &responses));
+    let (its, of) = (pair.clone(), wire.clone());
+    thread::spawn(move || {
+        write(&of, &its, &its.broker, to_broker);
+        // The client has closed: nobody is left to be deceived.
+        its.close();
+    });
+    let of = wire.clone();
+    thread::spawn(move || {
+        write(&of, &pair, &pair.client, to_client);
+        if !pair.is_dead() {
+            pair.close();
+        }
+    });
     Ok(())
 }
 
 /// Requests come as whole frames, so that one can be told from another and damaged.
-fn read_requests(wire: &Wire, mut from: TcpStream, asked: &Asked, to: &Sender<Parcel>) {
+fn read_requests(wire: &Wire, mut from: &TcpStream, asked: &Asked, to: &Sender<Parcel>) {
     loop {
         let mut frame = vec![0; 4];
         if from.read_exact(&mut frame).is_err() {
@@ -192,7 +245,7 @@ fn read_requests(wire: &Wire, mut from: TcpStream, asked: &Asked, to: &Sender<Pa
 }
 
 /// Answers go on as they come; where one begins is known by its length, and what it answers by its correlation id.
-fn read_responses(wire: &Wire, from: TcpStream, asked: &Asked, to: &Sender<Parcel>) {
+fn read_responses(wire: &Wire, from: &TcpStream, asked: &Asked, to: &Sender<Parcel>) {
     let mut from = BufReader::with_capacity(64 << 10, from);
     loop {
         let mut head = vec![0; 4];
@@ -238,16 +291,18 @@ fn read_bytes(wire: &Wire, mut from: impl Read, to: &Sender<Parcel>) {
     }
 }
 
-fn write(wire: &Wire, mut to: TcpStream, parcels: Receiver<Parcel>) {
+/// Until the side it comes from has closed, or the one it goes to.
+fn write(wire: &Wire, pair: &Pair, mut to: &TcpStream, parcels: Receiver<Parcel>) {
     for (due, bytes, begins) in parcels {
         thread::sleep(due.saturating_duration_since(Instant::now()));
+        if pair.is_dead() {
+            continue;
+        }
         let goes_on = begins.is_none_or(|kind| wire.holds.pass(kind));
         if !goes_on || to.write_all(&bytes).is_err() {
-            break;
+            return;
         }
     }
-    // The other side has closed, or this one has: both end.
-    let _ = to.shutdown(Shutdown::Both);
 }
 
 fn number(bytes: &[u8]) -> u32 {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::access::User;
 use super::cluster::Cluster;
 use super::port::Port;
-use super::process::{Process, Usage};
+use super::process::{Footprint, Process, Usage, footprint_of};
 use super::scratch::Scratch;
 use super::until;
 
@@ -187,6 +187,11 @@ impl Twinlog {
         self.daemon().as_ref().expect("the daemon runs").terminate();
     }
 
+    /// The names by which brokers know the daemon's connections, for quotas.
+    pub fn client_ids(&self) -> [String; 3] {
+        [format!("twinlog.{}", self.link()), "twinlog-ledger".to_owned(), "twinlog-records".to_owned()]
+    }
+
     /// Waits until the daemon has ended by itself.
     #[track_caller]
     pub fn wait(&self, within: Duration) -> ExitStatus {
@@ -211,6 +216,11 @@ impl Twinlog {
     /// What the daemon has used since it started.
     pub fn usage(&self) -> Usage {
         self.daemon().as_ref().expect("the daemon runs").usage()
+    }
+
+    /// What the daemon holds now; `None` when it does not run.
+    pub fn footprint(&self) -> Option<Footprint> {
+        footprint_of(self.pid()?)
     }
 
     /// Panics with its last output when the daemon has ended by itself.

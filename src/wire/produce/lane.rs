@@ -17,8 +17,9 @@ use super::limits::TopicLimits;
 use super::outbox::{Outbox, Seat, Sent};
 use super::piece::Piece;
 use super::request::{self, Part};
-use super::response::{self, Answer, TopicKey};
+use super::response::{self, Answer, Response, TopicKey};
 use super::sink::Shared;
+use super::tempo::{NETWORK_MARGIN, OPENING_AT_ONCE, Tempo};
 use super::verdict::verdict;
 use crate::endpoint::{Error, ErrorKind, Result};
 use crate::model::{Offset, TopicId, TopicPartition};
@@ -27,22 +28,6 @@ use crate::wire::Connection;
 
 /// A lane without writers keeps its connection this long.
 const VACANT_FOR: Duration = Duration::from_secs(30);
-/// Partitions of a lane that are opened at once: enough to hide the round trip, few enough that opening thousands of them
-/// takes little memory. A broker handles one question per connection at a time anyway.
-const OPENING_AT_ONCE: u32 = 64;
-/// What a leader is asked for an opening takes it so long, and a write waits behind all that was asked before it: beside
-/// writes only as many partitions are opened at once as hide the round trip, so that a write takes at most twice as long.
-const OPENING_TAKES: Duration = Duration::from_millis(5);
-/// On a long path more batches are on their way than the settings say: one for so much of the round trip, so that a
-/// partition with batches of 128 KiB carries 100 MiB/s whatever the distance. Memory permits still bound their bytes.
-const APART: Duration = Duration::from_millis(1);
-/// Most requests of a lane, and batches of a partition, on their way.
-const MOST_IN_FLIGHT: usize = 256;
-/// A lane counts as written through for this long after the last batch was offered.
-const WRITTEN_FOR: Duration = Duration::from_secs(1);
-/// What the network may add to the time the broker itself may take for an answer.
-const NETWORK_MARGIN: Duration = Duration::from_secs(5);
-
 /// The way to one leader. It ends for good when its connection is lost; the next writer opens another. Where brokers end
 /// sessions (KIP-368), a new connection takes over before that, while nothing is in flight.
 #[derive(Debug)]
@@ -54,35 +39,7 @@ pub(super) struct Lane {
     /// Learnt through this connection and by it alone, so that a silent broker holds up nobody else's opening.
     limits: TopicLimits,
     opening: Semaphore,
-    written: Mutex<Written>,
-}
-
-/// What the lane knows of the writes through it.
-#[derive(Debug, Default)]
-struct Written {
-    /// When the last batch was offered.
-    at: Option<Instant>,
-    /// The shortest time in which a request was answered: the round trip, nearly.
-    quickest: Option<Duration>,
-    /// Requests in flight, in front of which nothing asked from now on is answered.
-    requests: usize,
-}
-
-impl Written {
-    /// How many partitions may be opened at once.
-    fn openings(&self) -> u32 {
-        if self.at.is_none_or(|at| at.elapsed() >= WRITTEN_FOR) {
-            return OPENING_AT_ONCE;
-        }
-        let round_trips = self.quickest.unwrap_or_default().as_millis() / OPENING_TAKES.as_millis();
-        u32::try_from(round_trips).unwrap_or(OPENING_AT_ONCE).clamp(1, OPENING_AT_ONCE)
-    }
-
-    /// How much may be on its way where the settings say `near`.
-    fn in_flight(&self, near: usize) -> usize {
-        let hide_the_round_trip = self.quickest.unwrap_or_default().as_millis() / APART.as_millis();
-        usize::try_from(hide_the_round_trip).unwrap_or(MOST_IN_FLIGHT).min(MOST_IN_FLIGHT).max(near).max(1)
-    }
+    tempo: Mutex<Tempo>,
 }
 
 impl Lane {
@@ -99,7 +56,7 @@ impl Lane {
             work: Notify::new(),
             limits: TopicLimits::default(),
             opening: Semaphore::new(OPENING_AT_ONCE as usize),
-            written: Mutex::default(),
+            tempo: Mutex::default(),
         });
         let task = Task {
             lane: lane.clone(),
@@ -129,16 +86,24 @@ impl Lane {
         Ok(Place { lane: self.clone(), seat, room })
     }
 
-    /// Waits for a turn to open a partition through this lane.
+    /// When the broker listens again, while it does not.
+    fn muted_until(&self) -> Option<Instant> {
+        self.tempo().muted_until()
+    }
+
+    /// Waits for a turn to open a partition through this lane; none comes while the broker does not listen.
     pub async fn turn_to_open(&self) -> SemaphorePermit<'_> {
-        let share = OPENING_AT_ONCE / self.written().openings();
+        while let Some(until) = self.muted_until() {
+            sleep_until(until).await;
+        }
+        let share = OPENING_AT_ONCE / self.tempo().openings();
         self.opening.acquire_many(share).await.expect("the semaphore is never closed")
     }
 
     /// How long a question may take that alone would take `timeout`: the writes in front of it have their time too. Ends
     /// early with the lane, which gives up a connection that is silent.
     pub fn patience(&self, timeout: Duration) -> Duration {
-        queued(timeout, self.written().requests)
+        self.tempo().patience(timeout)
     }
 
     /// How large a batch each topic accepts.
@@ -151,15 +116,15 @@ impl Lane {
     pub fn detached(in_flight_per_partition: usize) -> Arc<Self> {
         let outbox = Mutex::new(Outbox::new(in_flight_per_partition));
         let (work, limits, opening) = (Notify::new(), TopicLimits::default(), Semaphore::new(OPENING_AT_ONCE as usize));
-        Arc::new(Self { connection: Mutex::default(), outbox, work, limits, opening, written: Mutex::default() })
+        Arc::new(Self { connection: Mutex::default(), outbox, work, limits, opening, tempo: Mutex::default() })
     }
 
     fn held(&self) -> MutexGuard<'_, Weak<Connection>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn written(&self) -> MutexGuard<'_, Written> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tempo(&self) -> MutexGuard<'_, Tempo> {
+        self.tempo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The queues.
@@ -190,7 +155,7 @@ impl Place {
 
     /// Hands over the pieces of one batch; only after [`Place::room`].
     pub fn offer(&self, pieces: Vec<Piece>) {
-        self.lane.written().at = Some(Instant::now());
+        self.lane.tempo().offered();
         self.lane.outbox().offer(self.seat, pieces);
         self.lane.work.notify_one();
     }
@@ -227,7 +192,7 @@ struct Task {
     answers: FuturesOrdered<BoxFuture<'static, Result<Bytes>>>,
     /// What each awaited answer is about, with the version it was asked in, and when.
     in_flight: VecDeque<(i16, Instant, Vec<Sent>)>,
-    /// When the last answer came, or the first of the requests in flight was sent.
+    /// When the last answer came or the silence ends that it announced, or the first of the requests in flight was sent.
     progress: Instant,
 }
 
@@ -269,8 +234,9 @@ impl Task {
                     None => return Error::new(ErrorKind::Attach, "Twinlog is stopping"),
                 }
             }
-            let most = self.lane.written().in_flight(self.shared.settings.requests_in_flight);
-            while !renewing && self.in_flight.len() < most {
+            let muted_until = self.lane.muted_until();
+            let most = self.lane.tempo().most_in_flight(self.shared.settings.requests_in_flight);
+            while !renewing && muted_until.is_none() && self.in_flight.len() < most {
                 let sent = self.lane.outbox().gather(self.shared.settings.request_bytes_max);
                 if sent.is_empty() {
                     break;
@@ -282,12 +248,12 @@ impl Task {
             let patience = self.shared.settings.timeout + NETWORK_MARGIN;
             let silent_at = (!self.in_flight.is_empty()).then(|| self.progress + patience);
             let vacant_at = vacant_since.map(|since| since + VACANT_FOR);
-            let deadline = [silent_at, vacant_at, renew_at.filter(|_| !renewing)].into_iter().flatten().min();
+            let deadlines = [silent_at, vacant_at, renew_at.filter(|_| !renewing), muted_until];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return Error::new(ErrorKind::Attach, "Twinlog is stopping"),
                 Some(answer) = self.answers.next() => {
-                    self.progress = Instant::now();
                     if let Err(error) = self.settle(answer) {
                         return error;
                     }
@@ -332,26 +298,23 @@ impl Task {
         if self.in_flight.is_empty() {
             self.progress = Instant::now();
         }
-        // The lane's own patience is what ends a silence.
-        let patience = queued(timeout, self.in_flight.len() + 1);
+        let patience = {
+            let mut tempo = self.lane.tempo();
+            tempo.in_flight_now(self.in_flight.len() + 1);
+            tempo.patience(timeout)
+        };
         let answer = self.connection.start_frame(ApiKey::Produce, version, body, patience);
         self.answers.push_back(Box::pin(answer));
         self.in_flight.push_back((version, Instant::now(), sent));
-        self.lane.written().requests = self.in_flight.len();
     }
 
     /// Tells every batch of the oldest request what became of it; an error ends the lane.
     fn settle(&mut self, answer: Result<Bytes>) -> Result<()> {
         let body = answer?;
         let version = self.in_flight.front().expect("an answer has its request").0;
-        let answers = response::decode(version, body)?;
+        let Response { answers, throttle } = response::decode(version, body)?;
         let (_, asked, sent) = self.in_flight.pop_front().expect("an answer has its request");
-        let took = asked.elapsed();
-        let mut written = self.lane.written();
-        written.requests = self.in_flight.len();
-        written.quickest = Some(written.quickest.map_or(took, |quickest| quickest.min(took)));
-        let per_partition = written.in_flight(self.shared.settings.batches_in_flight_per_partition);
-        drop(written);
+        let per_partition = self.heard(asked.elapsed(), throttle);
         let by_place: HashMap<_, _> = answers.iter().map(|answer| (place_of(answer), answer)).collect();
         let outcomes: Vec<(Sent, Result<Offset>)> = sent
             .into_iter()
@@ -370,6 +333,23 @@ impl Task {
             outbox.settle(sent, outcome);
         }
         Ok(())
+    }
+
+    /// An answer came after so long, and the broker does not listen for so long. Answers how many batches of a partition
+    /// may be on their way.
+    fn heard(&mut self, took: Duration, throttle: Duration) -> usize {
+        let mut tempo = self.lane.tempo();
+        tempo.in_flight_now(self.in_flight.len());
+        let (listens_at, is_news) = tempo.answered(took, throttle);
+        let per_partition = tempo.most_in_flight(self.shared.settings.batches_in_flight_per_partition);
+        drop(tempo);
+        // The silence that is announced is none.
+        self.progress = listens_at;
+        if is_news {
+            let (cluster, broker) = (self.shared.cluster.alias(), self.connection.broker_id());
+            tracing::info!(cluster, broker, ?throttle, "a quota of the brokers throttles what is written");
+        }
+        per_partition
     }
 
     fn outcome(&self, sent: &Sent, answer: Option<&Answer>) -> Result<Offset> {
@@ -402,12 +382,6 @@ impl Task {
     }
 }
 
-/// How long what alone would take `timeout` may take behind so many writes.
-fn queued(timeout: Duration, behind: usize) -> Duration {
-    let write = timeout + NETWORK_MARGIN;
-    timeout.saturating_add(write.saturating_mul(u32::try_from(behind).unwrap_or(u32::MAX)))
-}
-
 #[derive(PartialEq, Eq, Hash)]
 enum TopicRef<'a> {
     Name(&'a [u8]),
@@ -420,30 +394,4 @@ fn place_of(answer: &Answer) -> (TopicRef<'_>, i32) {
         TopicKey::Id(id) => TopicRef::Id(*id),
     };
     (topic, answer.partition)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn beside_writes_as_many_partitions_are_opened_at_once_as_hide_the_round_trip() {
-        let openings = |quickest: Option<u64>| {
-            let (at, quickest) = (Some(Instant::now()), quickest.map(Duration::from_millis));
-            Written { at, quickest, requests: 0 }.openings()
-        };
-        assert_eq!([None, Some(0), Some(7), Some(150), Some(9_000)].map(openings), [1, 1, 1, 30, 64]);
-        assert_eq!(Written::default().openings(), 64);
-        let written = Written { at: Some(Instant::now()), ..Written::default() };
-        tokio::time::advance(WRITTEN_FOR).await;
-        assert_eq!(written.openings(), 64, "nobody writes any more");
-    }
-
-    #[test]
-    fn as_many_batches_are_on_their_way_as_hide_the_round_trip() {
-        let in_flight = |quickest: Option<u64>| {
-            Written { quickest: quickest.map(Duration::from_millis), ..Written::default() }.in_flight(5)
-        };
-        assert_eq!([None, Some(0), Some(3), Some(150), Some(9_000)].map(in_flight), [5, 5, 5, 150, 256]);
-    }
 }

@@ -40,6 +40,8 @@ enum Reply {
     Nonsense,
     /// Waits until told to go on, then acknowledges.
     Held(tokio::sync::oneshot::Receiver<()>),
+    /// Acknowledges, and reads nothing for so long, as brokers do where a quota was exceeded (KIP-219).
+    Throttled(Duration),
 }
 
 /// A broker of version 2.4: no DescribeProducers, and it never heard of the debugging replica.
@@ -128,7 +130,12 @@ impl Stub {
         let named: Named = topic.partition_data.iter().map(|partition| partition.index).collect();
         self.produced.send(named).unwrap();
         let reply = self.replies.lock().unwrap().pop_front().unwrap_or(Reply::But(vec![]));
+        let mut throttle = Duration::ZERO;
         let but = match reply {
+            Reply::Throttled(lasting) => {
+                throttle = lasting;
+                vec![]
+            }
             Reply::Nonsense => return peer.answer_raw(asked.correlation, &[0, 0, 0, 9, 1, 2, 3]).await,
             Reply::Held(until) => {
                 until.await.unwrap();
@@ -154,7 +161,9 @@ impl Stub {
             .with_name(topic.name.clone())
             .with_partition_responses(partitions.collect());
         let response = ProduceResponse::default().with_responses(vec![responses]);
+        let response = response.with_throttle_time_ms(throttle.as_millis() as i32);
         peer.answer(asked, asked.version, &response).await;
+        tokio::time::sleep(throttle).await;
     }
 }
 
@@ -282,6 +291,33 @@ async fn an_answer_that_makes_no_sense_ends_the_lane_and_opening_again_connects_
     bed.closed.recv().await.expect("the connection is closed though writers are still held");
     let mut writer = bed.open(0).await.writer;
     assert_eq!(send(&mut writer, END).await.await.unwrap(), Offset(END));
+}
+
+#[tokio::test]
+async fn a_silence_that_a_quota_announces_is_waited_out_by_writes_and_openings() {
+    let mut bed = Bed::new(2).await;
+    let mut writers = bed.writers(3).await;
+    let (go, held) = tokio::sync::oneshot::channel();
+    bed.next_reply(Reply::Held(held));
+    // Far longer than a lane bears a silence that nobody has announced.
+    bed.next_reply(Reply::Throttled(Duration::from_secs(120)));
+    let first = send(&mut writers[0], END).await;
+    assert_eq!(bed.produced.recv().await.unwrap(), [0]);
+    let second = send(&mut writers[1], END).await;
+    go.send(()).unwrap();
+    first.await.unwrap();
+    assert_eq!(second.await.unwrap(), Offset(END));
+    let third = send(&mut writers[2], END).await;
+    let (opened, ()) = tokio::join!(bed.open(3), async {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::resume();
+    });
+    assert_eq!(third.await.unwrap(), Offset(END));
+    assert_eq!(send(&mut { opened.writer }, END).await.await.unwrap(), Offset(END));
+    assert!(bed.closed.try_recv().is_err(), "by the one connection");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod request;
 mod response;
 mod sequence;
 mod sink;
+mod tempo;
 mod verdict;
 mod writer;
 

@@ -1,6 +1,8 @@
 //! Decodes a Produce response by hand: it is read once per request on the hot path, and every length in it is checked
 //! before anything is allocated.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
@@ -15,6 +17,15 @@ const FIRST_WITH_MESSAGES: i16 = 8;
 /// First version with leader hints (KIP-951).
 const FIRST_WITH_LEADER: i16 = 10;
 const CURRENT_LEADER_TAG: u32 = 0;
+
+/// A whole response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Response {
+    /// One for each partition.
+    pub answers: Vec<Answer>,
+    /// For so long the broker reads nothing more from this connection, because a quota was exceeded (KIP-219).
+    pub throttle: Duration,
+}
 
 /// How the response names a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,7 +57,7 @@ pub(super) struct Answer {
 ///
 /// # Errors
 /// Of kind `Protocol` for anything that is cut short, too long or not a response of this version.
-pub(super) fn decode(version: i16, body: Bytes) -> Result<Vec<Answer>> {
+pub(super) fn decode(version: i16, body: Bytes) -> Result<Response> {
     let mut body = Cursor { rest: body, flexible: version >= FIRST_FLEXIBLE };
     let mut answers = Vec::new();
     for _ in 0..body.count()? {
@@ -60,9 +71,9 @@ pub(super) fn decode(version: i16, body: Bytes) -> Result<Vec<Answer>> {
         }
         body.skip_tags()?;
     }
-    body.take(4)?; // Throttle time: the broker mutes the channel itself (KIP-219).
+    let throttle = Duration::from_millis(u64::try_from(body.i32()?).unwrap_or(0));
     body.skip_tags()?; // Endpoints of hinted leaders: the cluster's metadata knows or learns them.
-    if body.rest.has_remaining() { Err(cut("has bytes behind its end")) } else { Ok(answers) }
+    if body.rest.has_remaining() { Err(cut("has bytes behind its end")) } else { Ok(Response { answers, throttle }) }
 }
 
 fn partition(version: i16, body: &mut Cursor, topic: TopicKey) -> Result<Answer> {
@@ -210,14 +221,15 @@ mod tests {
             topic.with_name(TopicName(StrBytes::from_static_str("orders")))
         };
         let mut body = BytesMut::new();
-        response.with_responses(vec![topic]).encode(&mut body, version).unwrap();
+        response.with_responses(vec![topic]).with_throttle_time_ms(1_500).encode(&mut body, version).unwrap();
         body.freeze()
     }
 
     #[test]
     fn every_version_the_protocols_own_encoder_writes_is_read() {
         for version in MIN_VERSION..=MAX_VERSION {
-            let answers = decode(version, encoded(version)).unwrap();
+            let Response { answers, throttle } = decode(version, encoded(version)).unwrap();
+            assert_eq!(throttle, Duration::from_millis(1_500), "version {version}");
             let topic = if version >= FIRST_WITH_TOPIC_IDS {
                 TopicKey::Id(Uuid::from_u128(8))
             } else {

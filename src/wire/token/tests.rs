@@ -3,8 +3,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::*;
 use crate::endpoint::{SecretSource, TokenEndpoint};
@@ -105,21 +110,30 @@ async fn a_program_that_takes_too_long_is_killed() {
 }
 
 /// An endpoint that gives each caller what `answer` makes of the request.
-async fn endpoint(answer: impl Fn(&str) -> String + Send + 'static) -> (TokenEndpoint, TaskScope) {
+async fn endpoint(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> (TokenEndpoint, TaskScope) {
+    endpoint_behind(None, answer).await
+}
+
+/// The same behind TLS.
+async fn endpoint_behind(
+    tls: Option<TlsAcceptor>,
+    answer: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> (TokenEndpoint, TaskScope) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}/oauth2/token", listener.local_addr().expect("bound"));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}/oauth2/token", listener.local_addr().expect("bound"));
     let scope = TaskScope::new();
     scope.spawn_until_stopped(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = Vec::new();
-            // The body is the last thing, and it ends with the scope.
-            while !request.ends_with(b"kafka+all%26more") {
-                let mut some = [0; 1024];
-                let read = stream.read(&mut some).await.expect("a request");
-                request.extend_from_slice(&some[..read]);
+        while let Ok((stream, _)) = listener.accept().await {
+            match &tls {
+                None => converse(stream, &answer).await,
+                // Who does not trust us hangs up.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        converse(stream, &answer).await;
+                    }
+                }
             }
-            let text = answer(&String::from_utf8(request).expect("text"));
-            stream.write_all(text.as_bytes()).await.expect("the asker waits");
         }
     });
     let endpoint = TokenEndpoint {
@@ -130,6 +144,20 @@ async fn endpoint(answer: impl Fn(&str) -> String + Send + 'static) -> (TokenEnd
         scope: Some("kafka all&more".into()),
     };
     (endpoint, scope)
+}
+
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &(impl Fn(&str) -> String + Sync)) {
+    let mut request = Vec::new();
+    // The body is the last thing, and it ends with the scope.
+    while !request.ends_with(b"kafka+all%26more") {
+        let mut some = [0; 1024];
+        match stream.read(&mut some).await {
+            Ok(read @ 1..) => request.extend_from_slice(&some[..read]),
+            _ => return,
+        }
+    }
+    let text = answer(&String::from_utf8(request).expect("text"));
+    stream.write_all(text.as_bytes()).await.expect("the asker waits");
 }
 
 fn http(status: &str, body: &str) -> String {
@@ -180,4 +208,53 @@ async fn an_endpoint_that_refuses_or_is_not_there_is_named_and_nothing_it_says_i
     refused(TokenSource::Endpoint(gone.clone()), &["token.endpoint", "cannot ask"]).await;
     let unreadable = TokenEndpoint { client_secret: SecretSource::File(Path::new("/nowhere/secret").into()), ..gone };
     refused(TokenSource::Endpoint(unreadable), &["token.client_secret", "/nowhere/secret"]).await;
+}
+
+/// An authority in `directory`, and what a server shows that it has signed for these names.
+fn authority(directory: &Path, name: &str, expired: bool) -> (std::path::PathBuf, TlsAcceptor) {
+    let made = "rcgen makes keys and certificates from these parameters";
+    let mut authority = CertificateParams::new(Vec::new()).expect(made);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect(made)).expect(made);
+    let mut certificate = CertificateParams::new(vec![name.to_owned()]).expect(made);
+    if expired {
+        (certificate.not_before, certificate.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+    }
+    let key = KeyPair::generate().expect(made);
+    let certificate = certificate.signed_by(&key, &issuer).expect(made);
+    let file = directory.join(format!("{name}-{expired}.pem"));
+    std::fs::write(&file, issuer.pem()).expect("writable");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a PKCS #8 key");
+    let config = config.with_single_cert(vec![certificate.der().clone()], key).expect("key and certificate fit");
+    (file, TlsAcceptor::from(Arc::new(config)))
+}
+
+#[tokio::test]
+async fn an_endpoint_behind_tls_is_asked_where_its_authority_is_trusted_and_named_with_the_cause_where_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let given = |_: &str| http("200 OK", r#"{ "access_token": "opaque" }"#);
+    let (good, acceptor) = authority(directory.path(), "127.0.0.1", false);
+    let (endpoint, scope) = endpoint_behind(Some(acceptor), given).await;
+    let trusting = |ca: Option<&Path>| TokenEndpoint { ca: ca.map(Into::into), ..endpoint.clone() };
+    let token = tokens(TokenSource::Endpoint(trusting(Some(&good)))).token().await.expect("a token");
+    assert_eq!(token.text.reveal(), "opaque");
+
+    let (foreign, _) = authority(directory.path(), "foreign", false);
+    let url = endpoint.url.to_string();
+    let not_trusted = TokenSource::Endpoint(trusting(Some(&foreign)));
+    let error = tokens(not_trusted.clone()).token().await.expect_err("not trusted");
+    assert_eq!(error.kind, ErrorKind::Denied, "waiting does not help: {error}");
+    refused(not_trusted, &["clusters.lyon.security.token.endpoint", "token.ca", &url]).await;
+    refused(TokenSource::Endpoint(trusting(Some(Path::new("/nowhere/ca.pem")))), &["token.ca", "/nowhere/ca.pem"])
+        .await;
+    scope.stop().await;
+    for (name, expired, said) in [("127.0.0.1", true, "expired"), ("elsewhere.example", false, "name")] {
+        let (ca, acceptor) = authority(directory.path(), name, expired);
+        let (endpoint, scope) = endpoint_behind(Some(acceptor), given).await;
+        let url = endpoint.url.to_string();
+        refused(TokenSource::Endpoint(TokenEndpoint { ca: Some(ca), ..endpoint }), &[&url, said]).await;
+        scope.stop().await;
+    }
 }

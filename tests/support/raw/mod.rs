@@ -5,6 +5,7 @@ mod groups;
 mod log;
 mod members;
 mod producer;
+mod quotas;
 mod rights;
 mod topics;
 
@@ -22,6 +23,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 pub use connection::Connection;
 pub use log::{Isolation, Section};
 pub use producer::{Producer, Transaction};
+pub use quotas::{CONSUMER_BYTES, PRODUCER_BYTES, REQUEST_PERCENT};
 pub use rights::{Allow, codes};
 pub use topics::Election;
 
