@@ -1,6 +1,7 @@
 //! What a session knows, put into the words of [`report`](crate::link::report): from memory, without asking a cluster.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::link::report::{PartitionReport, TranslateReport};
 use crate::link::session::Session;
@@ -13,11 +14,16 @@ pub(super) fn partitions(session: &Session) -> Vec<PartitionReport> {
     session.supervisor.monitors().iter().map(|monitor| partition(session, monitor)).collect()
 }
 
+/// A lag is told for so long after the source's ends were read, or for three intervals of reading them.
+const ENDS_FRESH: Duration = Duration::from_secs(15);
+
 fn partition(session: &Session, monitor: &RouteMonitor) -> PartitionReport {
     let route = monitor.route();
     let state = monitor.state();
     let position = monitor.position();
-    let lag = monitor.lag(session.started.elapsed());
+    // What a source that has gone silent had last says nothing of how far behind we are.
+    let fresh = ENDS_FRESH.max(3 * session.settings.bounds_interval);
+    let lag = monitor.lag(session.started.elapsed()).filter(|lag| lag.age <= fresh);
     let ways_out = match &state {
         PartitionState::Halted(halt) => ways_out(&session.settings.name, &route.target, halt.reason),
         _ => Vec::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::{Error, ErrorKind, Result};
@@ -23,6 +24,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(10);
 /// What only people can mend ends a link that never ran: its configuration is being tried out. One that has run waits for
 /// them, as long as it takes.
 const RETRY_MENDED: Duration = Duration::from_secs(30);
+/// A link that went so long without interruption owes nothing to the ones before.
+const SOUND_AFTER: Duration = Duration::from_secs(60);
 
 /// One direction, source cluster to target cluster.
 pub struct Link {
@@ -59,10 +62,14 @@ impl Link {
         let mut pace = Pace::new(RETRY_FIRST, RETRY_LONGEST);
         let mut has_run = false;
         loop {
+            let began = Instant::now();
             let error = match self.tenure(&stop, &mut has_run).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
+            if began.elapsed() >= SOUND_AFTER {
+                pace.reset();
+            }
             let is_fatal = matches!(error.kind, ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Corrupt);
             if is_fatal {
                 tracing::error!(link = %self.settings.name, %error, "link failed");

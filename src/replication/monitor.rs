@@ -47,6 +47,8 @@ pub struct RouteMonitor {
 struct Ends {
     lag: LagClock,
     bounds: Option<Bounds>,
+    /// When they were read.
+    seen_at: Duration,
     target_start: Option<Offset>,
 }
 
@@ -59,6 +61,8 @@ pub struct LagReport {
     pub unstable: i64,
     /// Time since the source's end was where our position is.
     pub time: Duration,
+    /// Time since the source's ends were read.
+    pub age: Duration,
 }
 
 impl RouteMonitor {
@@ -162,6 +166,7 @@ impl RouteMonitor {
         let mut ends = self.ends.lock().expect("no panic while held");
         ends.lag.saw_end(now, bounds.high_watermark);
         ends.bounds = Some(bounds);
+        ends.seen_at = now;
     }
 
     /// Notes the first offset that the target still has.
@@ -188,6 +193,7 @@ impl RouteMonitor {
             records: (bounds.high_watermark - position).max(0),
             unstable: (bounds.high_watermark - bounds.last_stable.max(position)).max(0),
             time: ends.lag.lag(now, position),
+            age: now.saturating_sub(ends.seen_at),
         })
     }
 

@@ -81,6 +81,13 @@ impl<'a> Scene<'a> {
         begun.elapsed()
     }
 
+    /// What is told of the partitions' lags, where they are listed.
+    fn lags(&self) -> Option<Vec<serde_json::Value>> {
+        let (_, body) = self.mirror.get(&format!("/v1/links/{}", self.mirror.link()))?;
+        let told: serde_json::Value = serde_json::from_str(&body).ok()?;
+        Some(told["partitions"].as_array()?.iter().map(|p| p["lag_records"].clone()).collect())
+    }
+
     /// What the link tells that is wrong with it: why it does not run, its problems, and why partitions do not replicate.
     fn troubles(&self) -> Option<Vec<String>> {
         let (_, body) = self.mirror.get(&format!("/v1/links/{}", self.mirror.link()))?;
@@ -112,6 +119,12 @@ fn who_is_not_heard_any_more_is_left_for_a_new_connection_and_silence_is_told() 
             scene.troubles().is_some_and(|troubles| troubles.iter().any(of_the_side))
         });
         println!("the silence of the {side} is told after {:?}: {:?}", begun.elapsed(), scene.troubles());
+        if side == "source" {
+            until(SOON, "nobody claims to know how far behind we are", || {
+                let lags = scene.lags().unwrap_or_default();
+                !lags.is_empty() && lags.iter().all(serde_json::Value::is_null)
+            });
+        }
         proxy.mend();
         println!("and over: {:?}", scene.goes_on("when it is heard again"));
     }

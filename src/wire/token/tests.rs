@@ -105,7 +105,7 @@ async fn a_program_prints_a_token_and_its_failures_are_told_without_its_words() 
 
 #[tokio::test(start_paused = true)]
 async fn a_program_that_takes_too_long_is_killed() {
-    // Not a child of the shell: that would outlive it, with whatever it inherited.
+    // `exec`: a shell that is killed leaves what it has started behind.
     refused(shell("exec sleep 3600"), &["clusters.lyon.security.token.command", "was killed"]).await;
 }
 
