@@ -81,17 +81,21 @@ impl<'a> Scene<'a> {
         begun.elapsed()
     }
 
+    /// The link's report.
+    fn told(&self) -> Option<serde_json::Value> {
+        let (_, body) = self.mirror.get(&format!("/v1/links/{}", self.mirror.link()))?;
+        serde_json::from_str(&body).ok()
+    }
+
     /// What is told of the partitions' lags, where they are listed.
     fn lags(&self) -> Option<Vec<serde_json::Value>> {
-        let (_, body) = self.mirror.get(&format!("/v1/links/{}", self.mirror.link()))?;
-        let told: serde_json::Value = serde_json::from_str(&body).ok()?;
+        let told = self.told()?;
         Some(told["partitions"].as_array()?.iter().map(|p| p["lag_records"].clone()).collect())
     }
 
     /// What the link tells that is wrong with it: why it does not run, its problems, and why partitions do not replicate.
     fn troubles(&self) -> Option<Vec<String>> {
-        let (_, body) = self.mirror.get(&format!("/v1/links/{}", self.mirror.link()))?;
-        let told: serde_json::Value = serde_json::from_str(&body).ok()?;
+        let told = self.told()?;
         let state = Some(&told["state"]).filter(|state| **state != "running");
         let waiting =
             told["partitions"].as_array()?.iter().filter(|p| p["state"] != "replicating").map(|p| &p["reason"]);

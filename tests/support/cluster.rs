@@ -137,7 +137,7 @@ impl Cluster {
         let client = Client::new(brokers.iter().map(Broker::inner_address).collect());
         let mut cluster = Cluster { id, brokers, certificates, client, _zookeeper: zookeeper, _directory: directory };
         cluster.wait_ready()?;
-        if cluster._zookeeper.is_some() {
+        if is_of_zookeeper_era(spec.version) {
             cluster.id = cluster.brokers[0].cluster_id().ok_or("a broker that was ready does not answer")?;
         }
         Ok(cluster)
