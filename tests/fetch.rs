@@ -301,7 +301,8 @@ fn a_reader_that_stalls_holds_up_nobody_and_loses_nothing() {
         client.produce(&topic, (turn % 8) as i32, &batch.encode()).expect("written");
     }
     // 12.8 MB through 1 MiB, of which six stalled readers would like to keep everything.
-    let settings = FetchSettings { buffered_bytes: 1 << 20, ..FetchSettings::for_budget(1 << 20) };
+    let mut settings = FetchSettings::for_budget(1 << 20);
+    settings.near.buffered_bytes = 1 << 20;
     let rig = Rig::sized(shared_source(), 1 << 20, settings);
     let mut readings: Vec<Reading> = (0..8).map(|partition| rig.open(&topic, partition, 0)).collect();
     for (partition, reading) in (6..).zip(&mut readings[6..]) {
@@ -323,7 +324,8 @@ fn batches_larger_than_any_limit_come_whole_in_their_turn() {
         let batch = Batch::of(orders(turn * 10, 2, size), Codec::None);
         client.produce(&topic, (turn % 5) as i32, &batch.encode()).expect("written");
     }
-    let settings = FetchSettings { partition_bytes: 16 << 10, ..FetchSettings::for_budget(256 << 10) };
+    let mut settings = FetchSettings::for_budget(256 << 10);
+    settings.near.partition_bytes = 16 << 10;
     let rig = Rig::sized(shared_source(), 256 << 10, settings);
     let mut readings: Vec<Reading> = (0..5).map(|partition| rig.open(&topic, partition, 0)).collect();
     for (partition, reading) in (0..5).zip(&mut readings).rev() {

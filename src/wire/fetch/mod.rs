@@ -35,30 +35,48 @@ use crate::wire::fetch::feed::Feed;
 /// Sizes and times of the shared fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchSettings {
-    /// Most bytes of a response; a single batch above that comes whole all the same. One fetch per broker is in flight,
-    /// and less is asked for while less comes.
-    pub response_bytes: u32,
-    /// Least bytes for a partition in a response, where several share it.
-    pub partition_bytes: u32,
-    /// Unread bytes of a partition from which on it is not fetched.
-    pub buffered_bytes: u64,
+    /// Sizes where a broker answers soon.
+    pub near: FetchSizes,
+    /// Sizes where it is so far away that a fetch takes mostly the round trip (see `appetite`).
+    pub far: FetchSizes,
     /// How long a broker holds a fetch while it has nothing; a partition that joins waits as long at most.
     pub wait: Duration,
     /// Where we are: brokers that choose replicas by rack (KIP-392) send us to one there.
     pub rack: Option<String>,
 }
 
+/// How much of a broker's partitions is fetched at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchSizes {
+    /// Most bytes of a response; a single batch above that comes whole all the same. One fetch per broker is in flight,
+    /// and less is asked for while less comes.
+    pub response_bytes: u32,
+    /// Least bytes for a partition in a response, where several share it.
+    pub partition_bytes: u32,
+    /// Unread bytes of all partitions of a broker; one that has its part of them is not fetched.
+    pub buffered_bytes: u64,
+}
+
+/// Brokers cap a response by `fetch.max.bytes`, 55 MiB by default.
+const LARGEST_RESPONSE: u64 = 48 << 20;
+
 impl FetchSettings {
-    /// Settings that fit a memory budget: in a quarter of it a response, so that fetching, reading and writing overlap.
+    /// Settings that fit a memory budget: in a quarter of it a response, so that fetching, reading and writing overlap; from
+    /// far away in half of it, and the next one is asked for before anything of the last is read, as memory returns.
     pub fn for_budget(budget_bytes: u64) -> Self {
-        let response_bytes = (budget_bytes / 4).clamp(64 << 10, 32 << 20) as u32;
         Self {
-            response_bytes,
-            partition_bytes: (response_bytes / 6).max(32 << 10),
-            buffered_bytes: u64::from(response_bytes),
+            near: FetchSizes::of(budget_bytes / 4, budget_bytes / 4),
+            far: FetchSizes::of(budget_bytes / 2, budget_bytes / 4 * 3),
             wait: Duration::from_millis(500),
             rack: None,
         }
+    }
+}
+
+impl FetchSizes {
+    fn of(response_bytes: u64, buffered_bytes: u64) -> Self {
+        let response_bytes = response_bytes.clamp(64 << 10, LARGEST_RESPONSE) as u32;
+        Self { response_bytes, partition_bytes: (response_bytes / 6).max(32 << 10), buffered_bytes }
     }
 }
 

@@ -38,30 +38,33 @@ pub(super) struct Plan {
 /// Makes the plans of one shuttle.
 #[derive(Debug)]
 pub(super) struct Planner {
-    budget_bytes: u64,
-    most_unread_bytes: u64,
     next_sweep: Instant,
 }
 
 impl Planner {
-    /// Partitions are left out while their unread bytes are at a cap: their part of a quarter of the budget, but never
-    /// more than `most_unread_bytes`.
-    pub(super) fn new(budget_bytes: u64, most_unread_bytes: u64) -> Self {
-        Self { budget_bytes, most_unread_bytes, next_sweep: Instant::now() }
+    pub(super) fn new() -> Self {
+        Self { next_sweep: Instant::now() }
     }
 
-    /// Plans the next fetch, and lets go of cursors that nobody reads. `bell` is rung when one that is left out for
-    /// want of room has room again.
-    pub(super) fn plan(&mut self, ring: &mut VecDeque<Box<Cursor>>, bell: &Arc<Notify>, now: Instant) -> Plan {
+    /// Plans the next fetch, and lets go of cursors that nobody reads. Left out is who has his part of `buffered_bytes`
+    /// unread; `bell` is rung when such a one has room again.
+    pub(super) fn plan(
+        &mut self,
+        ring: &mut VecDeque<Box<Cursor>>,
+        buffered_bytes: u64,
+        bell: &Arc<Notify>,
+        now: Instant,
+    ) -> Plan {
         let is_crowded = ring.len() > FEW;
         if is_crowded && now < self.next_sweep {
-            let plan = Plan { until: Some(self.next_sweep), ..self.among(ring, bell, |c| c.is_busy(now), FEW) };
+            let busy = among(ring, buffered_bytes, bell, |c| c.is_busy(now), FEW);
+            let plan = Plan { until: Some(self.next_sweep), ..busy };
             if !plan.asked.is_empty() {
                 return plan;
             }
         }
         ring.retain(|cursor| !cursor.feed.is_over());
-        Plan { is_sweep: is_crowded, ..self.among(ring, bell, |_| true, usize::MAX) }
+        Plan { is_sweep: is_crowded, ..among(ring, buffered_bytes, bell, |_| true, usize::MAX) }
     }
 
     /// Notes that a planned fetch was answered, at `now`.
@@ -70,29 +73,29 @@ impl Planner {
             self.next_sweep = now + SWEEP_EVERY;
         }
     }
+}
 
-    fn among(
-        &self,
-        ring: &VecDeque<Box<Cursor>>,
-        bell: &Arc<Notify>,
-        wanted: impl Fn(&Cursor) -> bool,
-        most: usize,
-    ) -> Plan {
-        let mut plan = Plan { asked: Vec::new(), left_out_lively: false, until: None, is_sweep: false };
-        let part = self.budget_bytes / 4 / (ring.len().max(1) as u64);
-        let cap = part.max(LEAST_CAP).min(self.most_unread_bytes);
-        for (place, cursor) in ring.iter().enumerate().filter(|(_, cursor)| wanted(cursor)) {
-            match cursor.feed.standing(cap, bell) {
-                Standing::Open => plan.asked.push(place),
-                Standing::Full { lively } => plan.left_out_lively |= lively,
-                Standing::Left => {}
-            }
-            if plan.asked.len() >= most {
-                break;
-            }
+fn among(
+    ring: &VecDeque<Box<Cursor>>,
+    buffered_bytes: u64,
+    bell: &Arc<Notify>,
+    wanted: impl Fn(&Cursor) -> bool,
+    most: usize,
+) -> Plan {
+    let mut plan = Plan { asked: Vec::new(), left_out_lively: false, until: None, is_sweep: false };
+    let part = buffered_bytes / (ring.len().max(1) as u64);
+    let cap = part.max(LEAST_CAP.min(buffered_bytes));
+    for (place, cursor) in ring.iter().enumerate().filter(|(_, cursor)| wanted(cursor)) {
+        match cursor.feed.standing(cap, bell) {
+            Standing::Open => plan.asked.push(place),
+            Standing::Full { lively } => plan.left_out_lively |= lively,
+            Standing::Left => {}
         }
-        plan
+        if plan.asked.len() >= most {
+            break;
+        }
     }
+    plan
 }
 
 #[cfg(test)]
@@ -113,22 +116,22 @@ mod tests {
             cursor
         });
         let (mut ring, bell) = (cursors.collect::<VecDeque<_>>(), Arc::default());
-        let mut planner = Planner::new(16 << 20, 4 << 20);
+        let mut planner = Planner::new();
         // Nobody is busy for having just begun.
         tokio::time::advance(Duration::from_secs(5)).await;
         let now = Instant::now();
-        let sweep = planner.plan(&mut ring, &bell, now);
+        let sweep = planner.plan(&mut ring, 4 << 20, &bell, now);
         assert_eq!((sweep.asked.len(), sweep.is_sweep, sweep.until), (200, true, None));
         planner.done(&sweep, now);
-        let between = planner.plan(&mut ring, &bell, now);
+        let between = planner.plan(&mut ring, 4 << 20, &bell, now);
         assert_eq!((between.asked.as_slice(), between.until), (&[150][..], Some(now + SWEEP_EVERY)));
         planner.done(&between, now);
         readers.truncate(190);
-        let next = planner.plan(&mut ring, &bell, now + SWEEP_EVERY);
+        let next = planner.plan(&mut ring, 4 << 20, &bell, now + SWEEP_EVERY);
         assert_eq!((next.asked.len(), ring.len()), (190, 190), "who left is let go");
         // When nobody is busy nothing is lost by asking for all.
         ring[150].last_stable = Offset(9);
         planner.done(&next, now + SWEEP_EVERY);
-        assert_eq!(planner.plan(&mut ring, &bell, now + SWEEP_EVERY).until, None);
+        assert_eq!(planner.plan(&mut ring, 4 << 20, &bell, now + SWEEP_EVERY).until, None);
     }
 }

@@ -59,8 +59,8 @@ impl Shuttle {
     /// A shuttle for the partitions that arrive in `inbox`.
     pub(super) fn new(shared: Arc<Shared>, broker_id: i32, inbox: mpsc::UnboundedReceiver<Box<Cursor>>) -> Self {
         Self {
-            appetite: Self::appetite(&shared),
-            planner: Planner::new(shared.budget.total_bytes(), shared.settings.buffered_bytes),
+            appetite: Appetite::new(&shared.settings),
+            planner: Planner::new(),
             broker_id,
             inbox,
             ring: VecDeque::new(),
@@ -74,10 +74,6 @@ impl Shuttle {
         }
     }
 
-    fn appetite(shared: &Shared) -> Appetite {
-        Appetite::new(shared.settings.response_bytes, shared.settings.partition_bytes)
-    }
-
     /// Fetches until no partition is left for a while. A broken connection sends all partitions back to the desk, which
     /// finds out where their leaders are.
     pub(super) async fn run(mut self) {
@@ -87,7 +83,7 @@ impl Shuttle {
                 self.connection = None;
                 self.session.begin_anew();
                 // A path that was too slow for the last size gets a smaller one.
-                self.appetite = Self::appetite(&self.shared);
+                self.appetite = Appetite::new(&self.shared.settings);
                 for cursor in self.ring.drain(..) {
                     self.shared.mail(Mail::Astray(cursor, error.clone()));
                 }
@@ -153,14 +149,16 @@ impl Shuttle {
             wait: self.wait(&plan),
             rack: self.rack.clone(),
         };
+        let sent = Instant::now();
         let answers = if plan.is_sweep {
             fetch_by_session(connection, &mut self.session, &asked, measure).await?
         } else {
             fetch(connection, &asked, measure).await?
         };
         let throttle = answers.throttle.min(LONGEST_THROTTLE);
-        self.planner.done(&plan, Instant::now());
-        self.appetite.came(answers.record_bytes);
+        let now = Instant::now();
+        self.planner.done(&plan, now);
+        self.appetite.came(answers.record_bytes, now - sent);
         let ring = std::mem::take(&mut self.ring);
         self.ring = Harvest::new(&self.shared).bring_in(ring, &plan.asked, answers, reservation);
         if !throttle.is_zero() {
@@ -186,7 +184,8 @@ impl Shuttle {
     }
 
     fn plan(&mut self) -> Plan {
-        self.planner.plan(&mut self.ring, &self.bell, Instant::now())
+        let buffered_bytes = self.appetite.sizes().buffered_bytes;
+        self.planner.plan(&mut self.ring, buffered_bytes, &self.bell, Instant::now())
     }
 
     fn wait(&self, plan: &Plan) -> Duration {

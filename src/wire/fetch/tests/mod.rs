@@ -88,7 +88,8 @@ async fn failure(mut reader: Box<dyn Reader>) -> Error {
 #[tokio::test]
 async fn partitions_that_crowd_each_other_out_of_responses_are_never_taken_for_empty() {
     // 30 × 8 KiB in each of 40 partitions, 64 KiB a response: most answers are empty while the stable offset is ahead.
-    let settings = FetchSettings { partition_bytes: 16 << 10, ..FetchSettings::for_budget(256 << 10) };
+    let mut settings = FetchSettings::for_budget(256 << 10);
+    settings.near.partition_bytes = 16 << 10;
     let rig = Rig::new(1, world((0..40).map(|_| dense(30, 8 << 10))), settings, 256 << 10).await;
     let readers: Vec<_> = (0..40).map(|partition| rig.open(partition)).collect();
     let reading = readers.into_iter().map(|mut reader| async move { read(&mut reader, 0, 30).await });
@@ -101,7 +102,8 @@ async fn partitions_that_crowd_each_other_out_of_responses_are_never_taken_for_e
 #[tokio::test]
 async fn whoever_was_served_goes_to_the_back() {
     // Each response has room for one partition only.
-    let settings = FetchSettings { partition_bytes: 64 << 10, ..FetchSettings::for_budget(256 << 10) };
+    let mut settings = FetchSettings::for_budget(256 << 10);
+    settings.near.partition_bytes = 64 << 10;
     let rig = Rig::new(1, world((0..4).map(|_| dense(300, 8 << 10))), settings, 256 << 10).await;
     let mut readers: Vec<_> = (0..4).map(|partition| rig.open(partition)).collect();
     let mut last = readers.pop().expect("four readers");
