@@ -1,6 +1,7 @@
 //! Compression of records sections, as Kafka's clients write and read it.
 
 mod lz4;
+mod scratch;
 mod snappy;
 
 use std::fmt;
@@ -83,8 +84,20 @@ pub(super) fn decompress_lz4_of_magic_0(section: &[u8]) -> Result<Vec<u8>, Flaw>
 }
 
 fn decompress_within(codec: Codec, section: &[u8], limit: usize) -> Result<Vec<u8>, Flaw> {
+    let opened = match scratch::open(codec, section) {
+        Some(opened) => opened,
+        None => decode(codec, section, limit)?,
+    };
+    match opened.len() > limit {
+        true => Err(Flaw::Bomb { codec, compressed: section.len(), limit }),
+        false => Ok(opened),
+    }
+}
+
+/// Opens a section with a decoder of its own, up to one byte beyond the limit.
+fn decode(codec: Codec, section: &[u8], limit: usize) -> Result<Vec<u8>, Flaw> {
     let refused = |error: std::io::Error| Flaw::Compressed { codec, reason: error.to_string() };
-    let opened = match codec {
+    Ok(match codec {
         Codec::None => section.to_vec(),
         Codec::Gzip => {
             read_within(flate2::bufread::MultiGzDecoder::new(section), limit, section.len()).map_err(refused)?
@@ -97,11 +110,7 @@ fn decompress_within(codec: Codec, section: &[u8], limit: usize) -> Result<Vec<u
             read_within(decoder, limit, section.len()).map_err(refused)?
         }
         Codec::Snappy => snappy::decompress(section, limit)?,
-    };
-    match opened.len() > limit {
-        true => Err(Flaw::Bomb { codec, compressed: section.len(), limit }),
-        false => Ok(opened),
-    }
+    })
 }
 
 /// Reads to the end, or one byte beyond the limit.
@@ -175,6 +184,24 @@ mod tests {
             }
             bytes.splice(0..0, *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01");
             let _ = decompress(Codec::Snappy, &bytes);
+        }
+    }
+
+    #[test]
+    fn small_sections_open_in_a_threads_own_memory_as_with_a_decoder_of_their_own() {
+        for codec in [Codec::Lz4, Codec::Zstd] {
+            for bytes in [1, 100, 5000, 64 << 10] {
+                let section = b"order 1 of customer 7, ".repeat(bytes / 23 + 1)[..bytes].to_vec();
+                let packed = packed(codec, &section);
+                assert_eq!(scratch::open(codec, &packed).as_ref(), Some(&section), "{codec}, {bytes} bytes");
+                assert_eq!(decode(codec, &packed, 1 << 20).unwrap(), section);
+                assert_eq!(scratch::open(codec, &packed[..packed.len() - 1]), None, "{codec}, cut");
+                let two = [&packed[..], &packed].concat();
+                assert_eq!(decompress(codec, &two).unwrap(), decode(codec, &two, 1 << 20).unwrap(), "{codec}, twice");
+            }
+            let larger = packed(codec, &vec![7; (64 << 10) + 1]);
+            assert_eq!(scratch::open(codec, &larger), None);
+            assert_eq!(decompress(codec, &larger).unwrap().len(), (64 << 10) + 1);
         }
     }
 
