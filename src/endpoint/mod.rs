@@ -7,6 +7,7 @@
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 mod error;
+mod format;
 mod group;
 mod ledger;
 mod log;
@@ -17,6 +18,7 @@ mod token;
 mod topic;
 
 pub use error::{Error, ErrorKind, Result};
+pub use format::MessageFormat;
 pub use group::{
     COMMITS_TOPIC, CommitFeed, CommitTail, CommittedOffset, GroupInfo, GroupOffsets, GroupProtocol, GroupReader,
     GroupWriter, ReadOffsets,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::endpoint::{ConfigEntry, LedgerTopic, MAX_LEDGER_VALUE_BYTES, TopicSpec};
+use crate::endpoint::{ConfigEntry, LedgerTopic, MAX_LEDGER_VALUE_BYTES, MessageFormat, TopicSpec};
 use crate::model::{LinkName, TopicName};
 
 /// Settings given at creation beside those that [`verify`] insists on.
@@ -58,6 +58,9 @@ pub fn verify(topic: &TopicName, configs: &BTreeMap<String, ConfigEntry>) -> Vec
             &format!("at least {}", max_message_bytes()),
         );
     }
+    if MessageFormat::of(configs) < MessageFormat::V2 {
+        complain(MessageFormat::SETTING, "a format without transactions", "0.11 or above");
+    }
     if value("unclean.leader.election.enable") == Some("true") {
         complain("unclean.leader.election.enable", "which can lose acknowledged ledger records", "false");
     }
@@ -95,6 +98,7 @@ mod tests {
             ("cleanup.policy", "compact,delete"),
             ("max.message.bytes", "1048588"),
             ("unclean.leader.election.enable", "true"),
+            ("message.format.version", "0.10.2-IV0"),
         ] {
             let mut spec = specs(&"dr".into(), 3).remove(0);
             spec.configs.insert(key.to_owned(), bad.to_owned());

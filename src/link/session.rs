@@ -211,11 +211,13 @@ async fn prepare_ledger_topics(
             Err(error) => return Err(error),
         }
     }
-    if created {
-        return Ok(());
-    }
     for (name, configs) in names.iter().zip(catalog.topic_configs(&names).await) {
-        let wrong = ledger::topics::verify(name, &configs?);
+        let configs = match configs {
+            // A broker may not have heard of it yet; the next start looks again.
+            Err(_) if created => continue,
+            told => told?,
+        };
+        let wrong = ledger::topics::verify(name, &configs);
         if !wrong.is_empty() {
             return Err(Error::new(ErrorKind::Denied, wrong.join("; ")));
         }

@@ -1,6 +1,5 @@
 //! Which plane a route travels on.
 
-use crate::endpoint::ErrorKind;
 use crate::model::Plane;
 
 /// What a link allows.
@@ -22,11 +21,9 @@ impl PlaneRule {
         }
     }
 
-    /// The plane to go on with after an error on `plane`; `None` when it does not speak against that plane, or no other is
-    /// allowed.
-    pub fn instead_of(self, plane: Plane, error: ErrorKind) -> Option<Plane> {
-        let is_refused = error == ErrorKind::PlaneRefused;
-        (is_refused && self == PlaneRule::Auto && plane == Plane::Batches).then_some(Plane::Records)
+    /// The plane to go on with where the target refuses `plane`; `None` when no other is allowed.
+    pub fn instead_of(self, plane: Plane) -> Option<Plane> {
+        (self == PlaneRule::Auto && plane == Plane::Batches).then_some(Plane::Records)
     }
 }
 
@@ -35,17 +32,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_refusal_of_batches_leads_to_records_and_never_back() {
-        use ErrorKind::{Attach, Denied, PlaneRefused, Refused};
+    fn a_refusal_of_batches_leads_to_records_and_never_back() {
         assert_eq!(PlaneRule::Auto.first(), Plane::Batches);
-        assert_eq!(PlaneRule::Auto.instead_of(Plane::Batches, PlaneRefused), Some(Plane::Records));
-        assert_eq!(PlaneRule::Auto.instead_of(Plane::Records, PlaneRefused), None);
-        for other in [Attach, Denied, Refused] {
-            assert_eq!(PlaneRule::Auto.instead_of(Plane::Batches, other), None);
-        }
+        assert_eq!(PlaneRule::Auto.instead_of(Plane::Batches), Some(Plane::Records));
+        assert_eq!(PlaneRule::Auto.instead_of(Plane::Records), None);
         for plane in [Plane::Batches, Plane::Records] {
             assert_eq!(PlaneRule::Only(plane).first(), plane);
-            assert_eq!(PlaneRule::Only(plane).instead_of(plane, PlaneRefused), None);
+            assert_eq!(PlaneRule::Only(plane).instead_of(plane), None);
         }
     }
 }

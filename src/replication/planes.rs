@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::endpoint::{ErrorKind, Sink};
+use crate::endpoint::Sink;
 use crate::model::Plane;
 use crate::policy::plane::PlaneRule;
 
@@ -31,9 +31,9 @@ impl Planes {
         PlaneInUse { plane: self.rule.first(), why: None }
     }
 
-    /// The plane to go on with after an error.
-    pub(super) fn instead_of(&self, plane: Plane, error: ErrorKind, why: &str) -> Option<PlaneInUse> {
-        let plane = self.rule.instead_of(plane, error)?;
+    /// The plane to go on with where the target refuses `plane`, and `why`.
+    pub(super) fn instead_of(&self, plane: Plane, why: &str) -> Option<PlaneInUse> {
+        let plane = self.rule.instead_of(plane)?;
         Some(PlaneInUse { plane, why: Some(why.to_owned()) })
     }
 

@@ -154,7 +154,7 @@ impl Replicator {
             }
             Ended::PlaneRefused(error) => {
                 let plane = self.monitor.plane().plane;
-                if let Some(next) = self.ends.planes.instead_of(plane, error.kind, &error.message) {
+                if let Some(next) = self.ends.planes.instead_of(plane, &error.message) {
                     tracing::warn!(route = %self.route(), %error, from = %plane, to = %next.plane, "going on by another plane");
                     self.monitor.set_plane(next);
                     return true;

@@ -31,6 +31,7 @@ mod limit;
 mod member;
 mod neighbours;
 mod network;
+mod old_target;
 mod planes;
 mod processor;
 mod rights;

@@ -1,9 +1,11 @@
-//! Record batches of format 2, written with any attribute a test wants and read without trusting `src/batch`.
+//! Record batches of format 2, written with any attribute a test wants and read without trusting `src/batch`; what is
+//! older is opened by its own module.
 
 use std::io::{Read, Write};
 
 use bytes::{Buf, BufMut};
 
+use super::messages;
 use super::record::{Headers, Record, Stored};
 
 /// Compression of a batch, with its code in the attributes.
@@ -54,6 +56,8 @@ impl Default for Batch {
 
 /// Length of a batch's header.
 const HEADER: usize = 61;
+/// Where the format stands, in every format.
+const MAGIC_AT: usize = 16;
 
 impl Batch {
     /// A batch of these records without a producer.
@@ -120,13 +124,14 @@ impl Opened {
 /// Opens every whole batch of a section; a torn one at the end is left out. Checksums are checked.
 pub fn open(mut section: &[u8]) -> Result<Vec<Opened>, String> {
     let mut all = Vec::new();
-    while section.len() >= HEADER {
+    while section.len() > MAGIC_AT {
         let length = 12 + (&section[8..]).get_i32() as usize;
         if section.len() < length {
             break;
         }
         let (batch, rest) = section.split_at(length);
-        all.push(open_one(batch)?);
+        let is_old = batch.get(MAGIC_AT).is_some_and(|magic| *magic < 2);
+        all.push(if is_old { messages::open(batch)? } else { open_one(batch)? });
         section = rest;
     }
     Ok(all)
@@ -270,7 +275,7 @@ fn compress(codec: Codec, plain: &[u8]) -> Vec<u8> {
     }
 }
 
-fn decompress(codec: i16, packed: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn decompress(codec: i16, packed: &[u8]) -> Result<Vec<u8>, String> {
     let mut plain = Vec::new();
     match codec {
         0 => plain.extend(packed),

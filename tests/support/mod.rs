@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod hold;
 pub mod jars;
 pub mod load;
+pub mod messages;
 pub mod oracle;
 pub mod port;
 pub mod process;

@@ -18,6 +18,7 @@ use crate::endpoint::{Error, ErrorKind, Result};
 use crate::librdkafka::access::ClusterAccess;
 use crate::librdkafka::errors::{explain, kind_of, log};
 use crate::librdkafka::login::{Login, answer};
+use crate::librdkafka::records::codecs::Codecs;
 use crate::librdkafka::records::parcel::{self, Parcel};
 use crate::librdkafka::records::tally::Tally;
 use crate::model::TopicPartition;
@@ -32,9 +33,9 @@ const PURGED_WITHIN: Duration = Duration::from_secs(10);
 /// What a producer is set up for; it cannot be changed afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
-    /// Batches are compressed as they were.
+    /// How batches are compressed: as they were, where the target takes that.
     pub codec: Codec,
-    /// For data that the target's brokers remember nothing of: one request in flight, and nothing is ever repeated.
+    /// For data that the target's brokers remember nothing of, and for formats that know no producers: one request in flight, and nothing is ever repeated.
     pub is_careful: bool,
     /// Bytes of a batch before compression, at most; a single larger record travels alone.
     pub batch_bytes: usize,
@@ -58,6 +59,8 @@ struct Context {
     is_broken: AtomicBool,
     /// A broker does not let us in: what is queued would wait for ever, and credentials are read anew only for a new producer.
     is_refused: AtomicBool,
+    codec: Codec,
+    codecs: Arc<Codecs>,
 }
 
 impl ClientContext for Context {
@@ -89,6 +92,10 @@ impl ProducerContext<NoCustomPartitioner> for Context {
             Ok(message) => Ok(message.offset()),
             Err((error, message)) => {
                 self.is_broken.store(true, Ordering::Relaxed);
+                let is_codec = error.rdkafka_error_code() == Some(Code::UnsupportedCompressionType);
+                if is_codec && self.codecs.refuse(self.codec) {
+                    tracing::warn!(cluster = %self.cluster, codec = %self.codec, "not taken: compressing otherwise");
+                }
                 let at = TopicPartition::new(message.topic(), message.partition());
                 Err(undelivered(&self.cluster, &at, error))
             }
@@ -98,11 +105,11 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
 impl Lane {
     /// Starts a producer. Its creation may read files and so runs on its own thread.
-    pub(super) async fn start(access: ClusterAccess, kind: Kind) -> Result<Self> {
+    pub(super) async fn start(access: ClusterAccess, kind: Kind, codecs: Arc<Codecs>) -> Result<Self> {
         let (ready, started) = oneshot::channel();
         let name = format!("records-{}", kind.codec);
         let (alias, login) = (access.alias.clone(), Login::of(&access));
-        let run = move || match create(&access, login, kind) {
+        let run = move || match create(&access, login, kind, codecs) {
             Ok(shared) => {
                 // Whoever waited may be gone: then nobody holds the lane.
                 if ready.send(Ok(shared.clone())).is_ok() {
@@ -182,11 +189,11 @@ impl Shared {
     }
 }
 
-fn create(access: &ClusterAccess, login: Option<Login>, kind: Kind) -> Result<Arc<Shared>> {
+fn create(access: &ClusterAccess, login: Option<Login>, kind: Kind, codecs: Arc<Codecs>) -> Result<Arc<Shared>> {
     let mut config = access.client_config()?;
     set_for_records(&mut config, kind);
     let (is_broken, is_refused) = (AtomicBool::new(false), AtomicBool::new(false));
-    let context = Context { cluster: access.alias.clone(), login, is_broken, is_refused };
+    let context = Context { cluster: access.alias.clone(), login, is_broken, is_refused, codec: kind.codec, codecs };
     let producer = config.create_with_context(context).map_err(|e| {
         let (kind, what) = explain(&e);
         Error::new(kind, format!("cluster {}: cannot create a producer: {what}", access.alias))

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 
 use crate::endpoint::Result;
 use crate::librdkafka::access::ClusterAccess;
+use crate::librdkafka::records::codecs::Codecs;
 use crate::librdkafka::records::lane::{Kind, Lane};
 use crate::telemetry::metrics::families;
 
@@ -17,13 +18,19 @@ const ROUTES: usize = 64;
 pub(super) struct Lanes {
     access: ClusterAccess,
     lanes: Mutex<HashMap<Kind, Vec<Weak<Lane>>>>,
+    codecs: Arc<Codecs>,
     replaced: Counter,
 }
 
 impl Lanes {
     pub(super) fn new(access: ClusterAccess) -> Self {
         let replaced = counter!(families::LANES_REPLACED.name, "cluster" => access.alias.clone());
-        Self { access, lanes: Mutex::default(), replaced }
+        Self { access, lanes: Mutex::default(), codecs: Arc::default(), replaced }
+    }
+
+    /// Which codecs the target takes.
+    pub(super) fn codecs(&self) -> &Codecs {
+        &self.codecs
     }
 
     /// A lane of this kind with room for another route; a new one where there is none.
@@ -40,7 +47,7 @@ impl Lanes {
         if let Some(lane) = joined {
             return Ok(lane);
         }
-        let lane = Arc::new(Lane::start(self.access.clone(), kind).await?);
+        let lane = Arc::new(Lane::start(self.access.clone(), kind, self.codecs.clone()).await?);
         alike.push(Arc::downgrade(&lane));
         Ok(lane)
     }

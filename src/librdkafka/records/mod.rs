@@ -4,6 +4,7 @@
 //! Reading is the batches plane's: the shared fetch costs less than a librdkafka consumer (measured, `bench/README.md`),
 //! proves holes, keeps epochs and holds the memory budget. A *lane* is one producer that up to 64 routes share.
 
+mod codecs;
 mod lane;
 mod lanes;
 mod parcel;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use crate::batch::{Codec, RawBatch, Record, header_pairs, records};
-use crate::endpoint::{Error, ErrorKind, Result};
+use crate::endpoint::{Error, ErrorKind, MessageFormat, Result};
 use crate::librdkafka::records::writer::Limits;
 use crate::model::{EncodedBatch, TopicPartition};
 
@@ -12,6 +12,10 @@ use crate::model::{EncodedBatch, TopicPartition};
 const KEPT_PER_RECORD: usize = 256;
 /// Framing of a record in a batch, at most.
 const FRAMING: usize = 128;
+
+/// A broker would leave them out without a word.
+const NO_HEADERS: &str = "the record has headers, and the target's topic stores an old message format, which carries none: \
+     raise its message.format.version to 0.11 or above, or remove that setting where brokers ignore it (3.0 on)";
 
 /// An opened batch.
 pub(super) struct Parcel {
@@ -49,6 +53,9 @@ impl Parcel {
                 let what =
                     "a header's name is not UTF-8, which the records plane cannot carry: only plane = \"batches\" can";
                 return refused(ErrorKind::Refused, what.into());
+            }
+            if limits.format < MessageFormat::V2 && header_pairs(&record.headers).next().is_some() {
+                return refused(ErrorKind::Refused, NO_HEADERS.into());
             }
             if limits.needs_keys && record.key.is_none() {
                 return refused(

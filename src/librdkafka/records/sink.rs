@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::endpoint::{Catalog, Opened, Result, Sink};
+use crate::endpoint::{Catalog, Error, ErrorKind, MessageFormat, Opened, Result, Sink};
 use crate::librdkafka::access::ClusterAccess;
 use crate::librdkafka::records::lanes::Lanes;
 use crate::librdkafka::records::tally::Standing;
@@ -16,6 +16,10 @@ use crate::model::{ProducerIdentity, ProtectionLevel, Route, TopicName};
 const BATCH_BYTES: usize = 1_000_000;
 /// Between a batch's own size and a topic's limit: the header, and the framing librdkafka counts roughly.
 const MARGIN_BYTES: usize = 512;
+
+/// A broker would leave them out without a word.
+const NO_TIMES: &str = "the target's topic stores a message format before 0.10, which carries neither times nor headers: \
+     raise its message.format.version to 0.11 or above, or remove that setting where brokers ignore it (3.0 on)";
 
 /// Sizes of the records plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,7 @@ impl RecordSink {
         Limits {
             batch_bytes: most.saturating_sub(MARGIN_BYTES).clamp(1, BATCH_BYTES),
             record_bytes: most,
+            format: MessageFormat::of(&settings),
             needs_keys: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
         }
     }
@@ -85,12 +90,16 @@ impl Shared {
 #[async_trait]
 impl Sink for RecordSink {
     async fn open(&self, route: &Route, producer: ProducerIdentity) -> Result<Opened> {
+        let limits = self.limits(&route.target.topic).await;
+        if limits.format == MessageFormat::V0 {
+            return Err(Error::new(ErrorKind::Refused, format!("{}: {NO_TIMES}", route.target)));
+        }
         let Opened { end, log_start, leader_epoch, writer, .. } = self.ends.open(route, producer).await?;
         writer.close().await;
         let writer = RecordWriter {
             shared: self.shared.clone(),
             at: route.target.clone(),
-            limits: self.limits(&route.target.topic).await,
+            limits,
             next: end,
             is_careful: false,
             standing: Arc::new(watch::Sender::new(Standing::default())),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::endpoint::{Delivery, Error, ErrorKind, Result, Writer};
+use crate::endpoint::{Delivery, Error, ErrorKind, MessageFormat, Result, Writer};
 use crate::librdkafka::records::lane::{Kind, Lane};
 use crate::librdkafka::records::parcel::Parcel;
 use crate::librdkafka::records::sink::Shared;
@@ -43,6 +43,8 @@ pub(super) struct Limits {
     /// Bytes of the largest batch it takes.
     pub record_bytes: usize,
     pub needs_keys: bool,
+    /// How its brokers store records.
+    pub format: MessageFormat,
 }
 
 impl RecordWriter {
@@ -55,7 +57,7 @@ impl RecordWriter {
             kind.codec = now.codec;
         }
         let stays = self.lane.as_ref().is_some_and(|(now, lane)| *now == kind && !lane.is_broken());
-        let alone = self.is_careful || !stays;
+        let alone = kind.is_careful || !stays;
         let mut standing = self.standing.subscribe();
         let may_send = |now: &Standing| now.in_flight == 0 || (now.is_proven && !alone);
         let now = *standing.wait_for(|now| now.has_failed || may_send(now)).await.expect("we hold its sender");
@@ -90,8 +92,10 @@ impl Writer for RecordWriter {
             self.opened = Some(Parcel::open(&batch, &self.at, self.limits)?);
         }
         let (codec, memory) = self.opened.as_ref().map(|parcel| (parcel.codec, parcel.memory)).expect("just opened");
-        let lane = self.lane_for(Kind { codec, is_careful: self.is_careful, batch_bytes: self.limits.batch_bytes });
-        let lane = lane.await?;
+        let Limits { batch_bytes, format, .. } = self.limits;
+        let codec = self.shared.lanes.codecs().instead_of(codec, format);
+        let is_careful = self.is_careful || format < MessageFormat::V2;
+        let lane = self.lane_for(Kind { codec, is_careful, batch_bytes }).await?;
         let room = self.shared.room_for(memory).await;
         // From here on nothing waits.
         let parcel = self.opened.take().expect("it was opened");
