@@ -18,8 +18,7 @@ fn levels(mirror: &Twinlog) -> Vec<String> {
 
 #[test]
 fn of_data_that_the_target_forgets_the_level_drops_and_cuts_and_deaths_double_nothing() {
-    let on_records = std::env::var("TWINLOG_TEST_PLANE").is_ok_and(|plane| plane == "records");
-    let (guarded, probing) = if on_records { ("detect_only", "detect_only") } else { ("guarded", "probe_only") };
+    let (guarded, probing) = if on_records() { ("detect_only", "detect_only") } else { ("guarded", "probe_only") };
     let source = shared_source();
     // The load's records are an hour old: what their writer had is forgotten within a moment, and at each start.
     let spec = ClusterSpec { proxied: true, ..ClusterSpec::default() }.with("producer.id.expiration.ms", 600_000);

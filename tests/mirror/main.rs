@@ -57,6 +57,11 @@ const BINARY: &str = env!("CARGO_BIN_EXE_twinlog");
 /// Long enough for a loaded machine; waits end as soon as their condition holds.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Whether all scenarios run on the records plane.
+fn on_records() -> bool {
+    std::env::var("TWINLOG_TEST_PLANE").is_ok_and(|plane| plane == "records")
+}
+
 /// A link of its own name over two clusters.
 fn link(source: &Cluster, target: &Cluster, topics: &[&str], groups: &[&str]) -> Setup {
     Setup::new(source, target, &unique("link"), topics, groups)

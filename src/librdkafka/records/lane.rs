@@ -35,7 +35,8 @@ const PURGED_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Kind {
     /// How batches are compressed: as they were, where the target takes that.
     pub codec: Codec,
-    /// For data that the target's brokers remember nothing of, and for formats that know no producers: one request in flight, and nothing is ever repeated.
+    /// For data that the target's brokers remember nothing of, and for formats that know no producers: one request in
+    /// flight, and nothing is ever repeated.
     pub is_careful: bool,
     /// Bytes of a batch before compression, at most; a single larger record travels alone.
     pub batch_bytes: usize,
