@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use crate::endpoint::Result;
+use crate::endpoint::{Bounds, Result};
 use crate::model::{
     Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, ProducerIdentity, ProtectionLevel, Route, TopicPartition,
 };
@@ -27,6 +29,26 @@ pub trait Reader: Send {
     async fn next(&mut self) -> Result<Batch>;
     /// How many batches (empty ranges included) [`next`](Self::next) would answer now without waiting.
     fn waiting(&self) -> usize;
+    /// Where the partition's ends can be had without asking for them; outlives the reader. `None` where no fetch hears them.
+    fn ends(&self) -> Option<Arc<dyn EndsByFetch>> {
+        None
+    }
+}
+
+/// A partition's ends as its leader tells them beside its records.
+pub trait EndsByFetch: Send + Sync {
+    /// The ends as last told; `None` before the first time, and when the reader has gone or has ended with an error.
+    fn last_told(&self) -> Option<FetchedEnds>;
+}
+
+/// Ends that were told beside records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchedEnds {
+    /// The ends.
+    pub bounds: Bounds,
+    /// When the leader's answer came that told them, or the last that told they are unchanged. A fetch that is stuck, or
+    /// reads from elsewhere than the leader, leaves it behind.
+    pub at: Instant,
 }
 
 /// A cluster that can be written by compare-and-append.

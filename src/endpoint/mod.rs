@@ -27,7 +27,9 @@ pub use ledger::{
     LedgerAppender, LedgerEntry, LedgerEvent, LedgerFollower, LedgerReader, LedgerStore, LedgerTopic, Ledgers,
     MAX_LEDGER_VALUE_BYTES,
 };
-pub use log::{Delivery, Opened, PointReader, Reader, RecordDigest, Sink, Source, View, Window, Writer};
+pub use log::{
+    Delivery, EndsByFetch, FetchedEnds, Opened, PointReader, Reader, RecordDigest, Sink, Source, View, Window, Writer,
+};
 pub use security::{Identity, Mechanism, Protocol, Secret, SecretSource, Security};
 pub use token::{BearerToken, BearerTokens, TokenEndpoint, TokenSource};
 pub use topic::{

@@ -94,6 +94,8 @@ pub trait Catalog: Send + Sync {
     async fn bounds(&self, of: &[TopicPartition]) -> Vec<Result<Bounds>>;
     /// The high watermarks alone, one answer per partition in the same order, in one request per broker.
     async fn high_watermarks(&self, of: &[TopicPartition]) -> Vec<Result<Offset>>;
+    /// The log starts alone, one answer per partition in the same order, in one request per broker.
+    async fn log_starts(&self, of: &[TopicPartition]) -> Vec<Result<Offset>>;
     /// First offset whose record time is at or after `timestamp_ms`; `None` when there is none.
     async fn offset_at_time(&self, of: &TopicPartition, timestamp_ms: i64) -> Result<Option<Offset>>;
     /// Where `epoch` ended on the partition's leader.

@@ -25,7 +25,7 @@ const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 /// What must survive the source's death is at most this old in the ledger (DESIGN §6).
 pub(super) const OBSERVED_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Pause between looks at target partitions that stand still; two bulk requests per broker.
+/// Pause between looks at target partitions that stand still; a bulk request per broker.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Pause between looks at both log starts; retention works in minutes.
@@ -102,17 +102,18 @@ async fn keep_bounds(session: Arc<Session>) {
         if monitors.is_empty() {
             continue;
         }
-        let partitions: Vec<TopicPartition> = monitors.iter().map(|m| m.route().source.clone()).collect();
+        let fresh = session.settings.bounds_interval;
+        let (heard, unheard): (Vec<_>, Vec<_>) =
+            monitors.iter().partition(|monitor| monitor.heard_bounds(session.started, fresh));
+        let partitions: Vec<TopicPartition> = unheard.iter().map(|m| m.route().source.clone()).collect();
         let answers = session.source.catalog.bounds(&partitions).await;
         let now = session.started.elapsed();
-        let mut ends: BTreeMap<TopicName, BTreeMap<i32, SourceEnd>> = BTreeMap::new();
-        let mut failed = None;
-        for (monitor, answer) in monitors.iter().zip(answers) {
+        let (mut read, mut failed) = (heard, None);
+        for (monitor, answer) in unheard.into_iter().zip(answers) {
             match answer {
                 Ok(bounds) => {
                     monitor.saw_bounds(now, bounds);
-                    let at = &monitor.route().source;
-                    ends.entry(at.topic.clone()).or_default().insert(at.partition, end_of(bounds));
+                    read.push(monitor);
                 }
                 Err(error) => failed = Some(error),
             }
@@ -122,14 +123,21 @@ async fn keep_bounds(session: Arc<Session>) {
         complain(&session, "reading source ends", failed);
         if Instant::now() >= record_at {
             let at_ms = unix_ms();
+            let mut ends: BTreeMap<&TopicName, BTreeMap<i32, SourceEnd>> = BTreeMap::new();
+            for monitor in read {
+                let at = &monitor.route().source;
+                if let Some(bounds) = monitor.bounds() {
+                    ends.entry(&at.topic).or_default().insert(at.partition, end_of(bounds));
+                }
+            }
             let mut records: Vec<ControlRecord> = Vec::new();
             for (topic, partitions) in ends {
                 // What is not answered for now, as while its broker dies, keeps its last known end.
-                let known = session.ledger.view().source_ends(&topic);
+                let known = session.ledger.view().source_ends(topic);
                 let mut all = known.as_ref().map(|known| known.partitions.clone()).unwrap_or_default();
                 all.extend(partitions);
                 if known.is_none_or(|known| known.partitions != all) {
-                    records.push(ControlRecord::Ends(topic, SourceEnds { at_ms, partitions: all }));
+                    records.push(ControlRecord::Ends(topic.clone(), SourceEnds { at_ms, partitions: all }));
                 }
             }
             if all_read {
@@ -170,10 +178,10 @@ async fn keep_watch(session: Arc<Session>) {
         }
         left_at = ends;
         let partitions: Vec<TopicPartition> = still.iter().map(|(m, _)| m.route().target.clone()).collect();
-        let answers = session.target.catalog.bounds(&partitions).await;
+        let answers = session.target.catalog.high_watermarks(&partitions).await;
         for ((monitor, end), answer) in still.into_iter().zip(answers) {
             let unmoved = monitor.position().is_some_and(|(_, now)| now == end);
-            if unmoved && answer.is_ok_and(|bounds| bounds.high_watermark != end) {
+            if unmoved && answer.is_ok_and(|now| now != end) {
                 monitor.doubt();
             }
         }
@@ -186,16 +194,14 @@ async fn keep_trimmed(session: Arc<Session>) {
     loop {
         ticks.tick().await;
         let monitors = session.supervisor.monitors();
-        let sources: Vec<TopicPartition> = monitors.iter().map(|m| m.route().source.clone()).collect();
         let targets: Vec<TopicPartition> = monitors.iter().map(|m| m.route().target.clone()).collect();
-        let (ours, theirs) =
-            tokio::join!(session.source.catalog.bounds(&sources), session.target.catalog.bounds(&targets));
-        for ((monitor, ours), theirs) in monitors.iter().zip(ours).zip(theirs) {
-            if let Ok(theirs) = &theirs {
-                monitor.saw_target_start(theirs.log_start);
-            }
-            if let (Ok(ours), Ok(theirs), Some(map)) = (ours, theirs, monitor.map()) {
-                map.lock().expect("no panic while held").trim(ours.log_start, theirs.log_start);
+        let answers = session.target.catalog.log_starts(&targets).await;
+        for (monitor, answer) in monitors.iter().zip(answers) {
+            let Ok(theirs) = answer else { continue };
+            monitor.saw_target_start(theirs);
+            // A source that is silent has its log start from before: of the map more stays than need be.
+            if let (Some(ours), Some(map)) = (monitor.bounds(), monitor.map()) {
+                map.lock().expect("no panic while held").trim(ours.log_start, theirs);
             }
         }
     }

@@ -1,13 +1,13 @@
 //! What one route shows of itself: written by its replicator, read by flush, status and metrics.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::endpoint::Bounds;
+use crate::endpoint::{Bounds, EndsByFetch};
 use crate::ledger::RouteMap;
 use crate::model::{LinkName, Offset, PartitionState, Plane, Route};
 use crate::offsets::OffsetMap;
@@ -43,12 +43,14 @@ pub struct RouteMonitor {
     pub(super) decided: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Ends {
     lag: LagClock,
     bounds: Option<Bounds>,
     /// When they were read.
     seen_at: Duration,
+    /// Where they are heard of in between.
+    by_fetch: Option<Arc<dyn EndsByFetch>>,
     target_start: Option<Offset>,
 }
 
@@ -164,9 +166,30 @@ impl RouteMonitor {
     /// Notes the source's ends as read at `now` (any monotonic clock).
     pub fn saw_bounds(&self, now: Duration, bounds: Bounds) {
         let mut ends = self.ends.lock().expect("no panic while held");
+        // What was asked for meanwhile is newer than what was heard before.
+        if now < ends.seen_at {
+            return;
+        }
         ends.lag.saw_end(now, bounds.high_watermark);
         ends.bounds = Some(bounds);
         ends.seen_at = now;
+    }
+
+    /// The source's ends are heard of here from now on.
+    pub(super) fn hear_ends(&self, by_fetch: Option<Arc<dyn EndsByFetch>>) {
+        self.ends.lock().expect("no panic while held").by_fetch = by_fetch;
+    }
+
+    /// Notes the source's ends as the fetch last heard of them, by a clock that began at `clock`. Answers whether that was
+    /// within `fresh`, so that nobody need ask for them.
+    pub fn heard_bounds(&self, clock: Instant, fresh: Duration) -> bool {
+        let by_fetch = self.ends.lock().expect("no panic while held").by_fetch.clone();
+        let Some(heard) = by_fetch.and_then(|by_fetch| by_fetch.last_told()) else { return false };
+        let is_fresh = heard.at.elapsed() <= fresh;
+        if is_fresh {
+            self.saw_bounds(heard.at.saturating_duration_since(clock), heard.bounds);
+        }
+        is_fresh
     }
 
     /// Notes the first offset that the target still has.

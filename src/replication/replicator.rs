@@ -114,6 +114,7 @@ impl Replicator {
 
     async fn replicate(&self, attached: Attached, pace: &mut Pace) -> Ended {
         let reader = self.ends.source.open(self.route(), attached.position, attached.last_epoch);
+        self.monitor.hear_ends(reader.ends());
         let mut writer = attached.writer;
         let intake = Intake::new(reader, writer.joined_bytes_max());
         let one_in_flight = attached.level == ProtectionLevel::ProbeOnly;

@@ -90,13 +90,11 @@ impl Catalog for Cluster {
     }
 
     async fn high_watermarks(&self, of: &[TopicPartition]) -> Vec<Result<Offset>> {
-        let told = ends::ask(self, of, &[Question::HighWatermark]).await;
-        let answers = of.iter().map(|at| match told.get(at) {
-            Some(Ok(found)) => found.first().map(|f| f.offset).ok_or_else(|| left_out(self, at)),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err(left_out(self, at)),
-        });
-        answers.collect()
+        one_end(self, of, Question::HighWatermark).await
+    }
+
+    async fn log_starts(&self, of: &[TopicPartition]) -> Vec<Result<Offset>> {
+        one_end(self, of, Question::LogStart).await
     }
 
     async fn offset_at_time(&self, of: &TopicPartition, timestamp_ms: i64) -> Result<Option<Offset>> {
@@ -120,6 +118,17 @@ impl Catalog for Cluster {
             answered => answered,
         }
     }
+}
+
+/// One end of each partition, in the same order.
+async fn one_end(cluster: &Cluster, of: &[TopicPartition], question: Question) -> Vec<Result<Offset>> {
+    let told = ends::ask(cluster, of, &[question]).await;
+    let answers = of.iter().map(|at| match told.get(at) {
+        Some(Ok(found)) => found.first().map(|f| f.offset).ok_or_else(|| left_out(cluster, at)),
+        Some(Err(error)) => Err(error.clone()),
+        None => Err(left_out(cluster, at)),
+    });
+    answers.collect()
 }
 
 /// Asks any broker for metadata; `None` = of all topics.

@@ -22,6 +22,7 @@ mod line;
 mod metadata;
 mod point;
 pub mod produce;
+mod quota;
 mod sasl;
 mod scram;
 mod shape;

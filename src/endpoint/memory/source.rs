@@ -1,16 +1,36 @@
 //! Reading a partition continuously: committed data, holes proven from the log itself.
 
+use std::sync::{Arc, Mutex};
+
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::batch::{Handling, RawBatch, classify, pass, repack};
 use crate::endpoint::memory::log::Log;
 use crate::endpoint::memory::{Call, MemoryCluster, State};
-use crate::endpoint::{Error, ErrorKind, Reader, Result, Source};
+use crate::endpoint::{EndsByFetch, Error, ErrorKind, FetchedEnds, Reader, Result, Source};
 use crate::model::{Batch, EncodedBatch, LeaderEpoch, Offset, OffsetRange, Payload, Route};
 
 impl Source for MemoryCluster {
     fn open(&self, route: &Route, from: Offset, last_epoch: LeaderEpoch) -> Box<dyn Reader> {
-        Box::new(MemoryReader { cluster: self.clone(), route: route.clone(), next: from, last_epoch })
+        let (cluster, route, heard) = (self.clone(), route.clone(), Arc::default());
+        Box::new(MemoryReader { cluster, route, next: from, last_epoch, heard })
+    }
+}
+
+/// The ends as they were when the reader last looked.
+#[derive(Default)]
+struct Heard(Mutex<Option<FetchedEnds>>);
+
+impl Heard {
+    fn set(&self, ends: Option<FetchedEnds>) {
+        *self.0.lock().expect("no panic while held") = ends;
+    }
+}
+
+impl EndsByFetch for Heard {
+    fn last_told(&self) -> Option<FetchedEnds> {
+        *self.0.lock().expect("no panic while held")
     }
 }
 
@@ -19,6 +39,13 @@ struct MemoryReader {
     route: Route,
     next: Offset,
     last_epoch: LeaderEpoch,
+    heard: Arc<Heard>,
+}
+
+impl Drop for MemoryReader {
+    fn drop(&mut self) {
+        self.heard.set(None);
+    }
 }
 
 #[async_trait]
@@ -30,7 +57,10 @@ impl Reader for MemoryReader {
             true => None,
             false => self.look(state).transpose(),
         });
-        let batch = batch.await.map_err(|e| e.context(format!("{}: {at} at {}", self.cluster.shared.id, self.next)))?;
+        let batch = batch.await.map_err(|e| {
+            self.heard.set(None);
+            e.context(format!("{}: {at} at {}", self.cluster.shared.id, self.next))
+        })?;
         let (batch, epoch) = batch;
         (self.next, self.last_epoch) = (batch.range.end, epoch);
         Ok(batch)
@@ -41,6 +71,10 @@ impl Reader for MemoryReader {
         let Ok(log) = state.log(&self.route.source) else { return 0 };
         let stable = log.bounds().last_stable;
         log.batches_from(self.next).take_while(|batch| Offset(batch.header.base_offset) < stable).count()
+    }
+
+    fn ends(&self) -> Option<Arc<dyn EndsByFetch>> {
+        Some(self.heard.clone())
     }
 }
 
@@ -53,6 +87,7 @@ impl MemoryReader {
         state.same_topic(at, self.route.source_id)?;
         let log = state.log(at)?;
         self.check_place(log)?;
+        self.heard.set(Some(FetchedEnds { bounds: log.bounds(), at: Instant::now() }));
         let stable = log.bounds().last_stable;
         let (mut reached, mut epoch) = (self.next, self.last_epoch);
         for batch in log.batches_from(self.next) {

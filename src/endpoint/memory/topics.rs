@@ -151,6 +151,10 @@ impl Catalog for MemoryCluster {
         self.bounds(of).await.into_iter().map(|told| told.map(|bounds| bounds.high_watermark)).collect()
     }
 
+    async fn log_starts(&self, of: &[TopicPartition]) -> Vec<Result<Offset>> {
+        self.bounds(of).await.into_iter().map(|told| told.map(|bounds| bounds.log_start)).collect()
+    }
+
     async fn offset_at_time(&self, of: &TopicPartition, timestamp_ms: i64) -> Result<Option<Offset>> {
         self.enter_at(Call::Catalog, of).await?;
         Ok(self.state().log(of)?.first_since(timestamp_ms))

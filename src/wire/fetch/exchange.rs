@@ -56,6 +56,8 @@ pub(super) struct Answers {
     /// Whether the broker read them in that order, so that the first section begins with a whole batch (KIP-74) and an
     /// empty one in front of it found room.
     pub(super) in_order: bool,
+    /// Whether it says of the partitions it leaves out that they have nothing new. One that is throttled says nothing.
+    pub(super) left_out_unchanged: bool,
     /// How long the broker wants to be left alone.
     pub(super) throttle: Duration,
     /// Bytes of the response, about.
@@ -102,8 +104,10 @@ pub(super) async fn fetch_by_session(
         return answers(FetchResponse::default(), asked, version, false);
     }
     refusal(connection, response.error_code)?;
-    session.answered(response.session_id);
-    believed(connection, answers(response, asked, version, false))
+    let continues = session.answered(response.session_id);
+    let mut answers = believed(connection, answers(response, asked, version, false))?;
+    answers.left_out_unchanged = continues && answers.throttle.is_zero();
+    Ok(answers)
 }
 
 fn version_for(connection: &Connection, asked: &[&Cursor]) -> Result<i16> {
@@ -202,5 +206,6 @@ fn answers(mut response: FetchResponse, asked: &[&Cursor], version: i16, in_orde
     }
     partitions.sort_by_key(|(place, _)| *place);
     let record_bytes = partitions.iter().filter_map(|(_, data)| data.records.as_ref()).map(|r| r.len() as u64).sum();
-    Ok(Answers { bytes: frame_bytes(partitions.len(), record_bytes), record_bytes, throttle, partitions, in_order })
+    let bytes = frame_bytes(partitions.len(), record_bytes);
+    Ok(Answers { bytes, record_bytes, throttle, partitions, in_order, left_out_unchanged: false })
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::endpoint::{Error, Reader, Result};
+use crate::endpoint::{Bounds, EndsByFetch, Error, FetchedEnds, Reader, Result};
 use crate::model::{Batch, LeaderEpoch, Offset, Payload, Run};
 
 /// A queue that grew past this many entries gives its memory back once it is empty.
@@ -67,6 +67,8 @@ struct State {
     /// Whether the reader has wanted more since unread bytes were last given back.
     asks: bool,
     read_at: Instant,
+    /// The partition's ends as its leader last told them beside the records.
+    ends: Option<FetchedEnds>,
     /// Rung when there is room again, set while the partition is passed over for want of it.
     bell: Option<(Arc<Notify>, u64)>,
 }
@@ -80,6 +82,7 @@ impl Feed {
             left: false,
             asks: true,
             read_at: Instant::now(),
+            ends: None,
             bell: None,
         };
         Arc::new(Self { state: Mutex::new(state), news: Notify::new() })
@@ -116,6 +119,18 @@ impl Feed {
         state.end.get_or_insert(error);
         drop(state);
         self.news.notify_one();
+    }
+
+    /// Notes the partition's ends as an answer told them.
+    pub(super) fn told_ends(&self, ends: FetchedEnds) {
+        self.lock().ends = Some(ends);
+    }
+
+    /// Notes that the ends told before were the ends at `at` too, if they are such.
+    pub(super) fn ends_held(&self, at: Instant, such: impl FnOnce(&Bounds) -> bool) {
+        if let Some(ends) = self.lock().ends.as_mut().filter(|ends| such(&ends.bounds)) {
+            ends.at = at;
+        }
     }
 
     /// Whether more may be fetched while unread bytes are below `cap`. When not, `bell` is rung once that changes.
@@ -209,6 +224,17 @@ impl Reader for FeedReader {
 
     fn waiting(&self) -> usize {
         self.0.lock().unread.len()
+    }
+
+    fn ends(&self) -> Option<Arc<dyn EndsByFetch>> {
+        Some(self.0.clone())
+    }
+}
+
+impl EndsByFetch for Feed {
+    fn last_told(&self) -> Option<FetchedEnds> {
+        let state = self.lock();
+        state.ends.filter(|_| !state.is_over())
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::PartitionData;
+use tokio::time::Instant;
 
 use crate::endpoint::{Error, ErrorKind};
 use crate::model::{Batch, Offset, Payload};
 use crate::runtime::memory::{Permit, Reservation};
 use crate::wire::fetch::Shared;
+use crate::wire::fetch::bounds;
 use crate::wire::fetch::cursor::Cursor;
 use crate::wire::fetch::desk::{Doubt, Mail};
 use crate::wire::fetch::exchange::Answers;
@@ -39,6 +41,8 @@ impl<'a> Harvest<'a> {
         answers: Answers,
         reservation: Reservation,
     ) -> VecDeque<Box<Cursor>> {
+        let now = Instant::now();
+        bounds::hear_of_left_out(&ring, asked, &answers, now);
         if answers.partitions.is_empty() {
             return ring;
         }
@@ -51,6 +55,7 @@ impl<'a> Harvest<'a> {
             let Some(cursor) = waiting[place].take() else { continue };
             let Some(mut cursor) = self.judge(cursor, &data) else { continue };
             cursor.last_stable = Offset(data.last_stable_offset);
+            bounds::hear(&cursor, &data, now);
             let section = data.records.take().unwrap_or_default();
             // Whether others may have taken the room; in an order of the broker's, any other may.
             let others = if answers.in_order { yields.len() } else { sections - usize::from(!section.is_empty()) };

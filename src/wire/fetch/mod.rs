@@ -4,6 +4,7 @@
 //! the broker leads; a partition with a problem goes back to the desk, or to a second look, and never stops the others.
 
 mod appetite;
+mod bounds;
 mod cursor;
 mod desk;
 mod examine;

@@ -102,13 +102,17 @@ impl Session {
         }
     }
 
-    /// Notes the answer to what [`tell`](Self::tell) prepared.
-    pub(super) fn answered(&mut self, id: i32) {
-        if id == NONE || (self.epoch != FIRST && id != self.id) {
-            return self.begin_anew();
+    /// Notes the answer to what [`tell`](Self::tell) prepared. Answers whether it continues the session, so that partitions
+    /// it leaves out have the same high watermark and log start as when the session last told them.
+    pub(super) fn answered(&mut self, id: i32) -> bool {
+        let continues = self.epoch != FIRST;
+        if id == NONE || (continues && id != self.id) {
+            self.begin_anew();
+            return false;
         }
         self.id = id;
         self.epoch = self.epoch.checked_add(1).unwrap_or(FIRST + 1);
+        continues
     }
 
     /// Whether a refusal of the whole request means only that the broker has lost the session, so that it begins anew.

@@ -24,6 +24,7 @@ use crate::wire::fetch::exchange::{Measure, fetch, fetch_by_session, frame_bytes
 use crate::wire::fetch::harvest::Harvest;
 use crate::wire::fetch::plan::{Plan, Planner};
 use crate::wire::fetch::session::Session;
+use crate::wire::quota;
 
 /// A shuttle without partitions closes its connection after this.
 const LINGER: Duration = Duration::from_secs(30);
@@ -35,8 +36,6 @@ const SETTLING: Duration = Duration::from_secs(1);
 const STALLED: Duration = Duration::from_secs(2);
 /// How often a shuttle that cannot go looks after memory that could be given back.
 const LOOK: Duration = Duration::from_millis(250);
-/// The longest throttling obeyed in one go.
-const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 
 /// The shuttle to one broker.
 pub(super) struct Shuttle {
@@ -155,15 +154,14 @@ impl Shuttle {
         } else {
             fetch(connection, &asked, measure).await?
         };
-        let throttle = answers.throttle.min(LONGEST_THROTTLE);
+        let silence = quota::silence(answers.throttle);
         let now = Instant::now();
         self.planner.done(&plan, now);
         self.appetite.came(answers.record_bytes, now - sent);
         let ring = std::mem::take(&mut self.ring);
         self.ring = Harvest::new(&self.shared).bring_in(ring, &plan.asked, answers, reservation);
-        if !throttle.is_zero() {
-            // The broker would not read our next request before that anyway.
-            sleep(throttle).await;
+        if !silence.is_zero() {
+            sleep(silence).await;
         }
         Ok(())
     }

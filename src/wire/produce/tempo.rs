@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::wire::quota::{LONGEST_SILENCE, silence};
+
 /// Partitions of a lane that are opened at once: enough to hide the round trip, few enough that opening thousands of them
 /// takes little memory. A broker handles one question per connection at a time anyway.
 pub(super) const OPENING_AT_ONCE: u32 = 64;
@@ -20,9 +22,6 @@ const MOST_IN_FLIGHT: usize = 256;
 const WRITTEN_FOR: Duration = Duration::from_secs(1);
 /// What the network may add to the time the broker itself may take for an answer.
 pub(super) const NETWORK_MARGIN: Duration = Duration::from_secs(5);
-/// Longest silence that a broker may announce because of a quota. Brokers do not bound it: it is what was sent beyond the
-/// quota, divided by the quota.
-const LONGEST_THROTTLE: Duration = Duration::from_secs(300);
 
 /// A broker's tempo, seen through one lane.
 #[derive(Debug, Default)]
@@ -51,7 +50,7 @@ impl Tempo {
     /// An answer came after so long, and the broker does not listen for so long; until when, and whether that is news.
     pub(super) fn answered(&mut self, took: Duration, throttle: Duration) -> (Instant, bool) {
         self.quickest = Some(self.quickest.map_or(took, |quickest| quickest.min(took)));
-        let listens_at = Instant::now() + throttle.min(LONGEST_THROTTLE);
+        let listens_at = Instant::now() + silence(throttle);
         let muted = (!throttle.is_zero()).then_some(listens_at);
         let is_news = muted.is_some() && self.muted_until.is_none();
         self.muted_until = muted;
@@ -81,7 +80,7 @@ impl Tempo {
     /// How long what alone would take `timeout` may take behind the writes in flight, each of which has its whole time, and
     /// the silence that may be announced with its answer. The lane ends a silence that was not announced much sooner.
     pub(super) fn patience(&self, timeout: Duration) -> Duration {
-        let write = timeout + NETWORK_MARGIN + LONGEST_THROTTLE;
+        let write = timeout + NETWORK_MARGIN + LONGEST_SILENCE;
         timeout.saturating_add(write.saturating_mul(u32::try_from(self.requests).unwrap_or(u32::MAX)))
     }
 }
@@ -119,6 +118,6 @@ mod tests {
         tokio::time::advance(throttle).await;
         assert_eq!(tempo.muted_until(), None);
         let (until, _) = tempo.answered(Duration::ZERO, Duration::MAX);
-        assert_eq!(until - Instant::now(), LONGEST_THROTTLE);
+        assert_eq!(until - Instant::now(), LONGEST_SILENCE);
     }
 }

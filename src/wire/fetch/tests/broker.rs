@@ -219,6 +219,7 @@ impl Brokers {
                 let log = world.logs.get_mut(&asked.partition).expect("a partition that exists");
                 let data = PartitionData::default()
                     .with_partition_index(asked.partition)
+                    .with_log_start_offset(0)
                     .with_last_stable_offset(log.last_stable)
                     .with_high_watermark(log.last_stable);
                 let code = log.codes.pop_front().unwrap_or(if log.leader == id { 0 } else { 6 });

@@ -247,6 +247,13 @@ async fn a_thousand_partitions_share_one_connection_and_rarely_ask_while_idle() 
         fetches.values().sum::<usize>() - before
     );
     assert_eq!(rig.brokers.world().sessions.named.last(), Some(&0), "nothing had changed");
+    // Left out of an answer they are said to end where they did.
+    let heard = |reader: &dyn Reader| reader.ends().and_then(|ends| ends.last_told()).expect("it is told");
+    for reader in &readers {
+        let ends = heard(&**reader);
+        assert_eq!(ends.bounds.high_watermark, Offset(1));
+        assert!(ends.at.elapsed() < Duration::from_secs(1), "{:?}", ends.at.elapsed());
+    }
     // One that wakes is seen although the others stay idle.
     {
         let mut world = rig.brokers.world();
@@ -255,7 +262,10 @@ async fn a_thousand_partitions_share_one_connection_and_rarely_ask_while_idle() 
         log.last_stable = 2;
     }
     assert_eq!(read(&mut readers[777], 1, 2).await, [1]);
+    assert_eq!(heard(&*readers[777]).bounds.high_watermark, Offset(2));
+    let ends = readers[777].ends().expect("a fetch hears them");
     drop(readers);
+    assert_eq!(ends.last_told(), None, "nobody fetches it any more");
     rig.stop().await;
 }
 
